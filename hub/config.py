@@ -1,0 +1,231 @@
+"""Settings: one frozen tree, read once from a TOML file and the environment.
+
+`TICKWIRE_REDIS__URL=redis://...` sets `redis.url`: two underscores separate levels, values are TOML, or plain text
+where that is no TOML. The environment wins over the file. An unknown name stops the process and names the nearest.
+Only `__main__` modules, the command line and `create_app` call `load`; everything else is given its settings.
+"""
+
+import difflib
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+import msgspec
+from msgspec import Struct
+
+from hub.errors import ConfigError
+from hub.intervals import INTERVALS
+from hub.model import KINDS
+
+__all__ = [
+    "BookSettings",
+    "CandleSettings",
+    "GatewaySettings",
+    "HistorySettings",
+    "LogSettings",
+    "MetricsSettings",
+    "PublisherSettings",
+    "RedisSettings",
+    "Settings",
+    "VenueSettings",
+    "load",
+]
+
+ENV_PREFIX = "TICKWIRE_"
+#: Environment names that are no settings.
+ENV_OTHER = {"TICKWIRE_CONFIG", "TICKWIRE_REQUIRE_ALL", "TICKWIRE_SUPERVISED"}
+
+
+class _Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    pass
+
+
+class RedisSettings(_Settings):
+    """`url` empty: an embedded server on 127.0.0.1:`port` that keeps its data in `data_dir`."""
+
+    url: str = ""
+    prefix: str = "md:"
+    port: int = 6379
+    data_dir: str = "data/redis"
+    maxmemory: str = "2gb"
+
+
+class VenueSettings(_Settings):
+    """One venue. Empty `ws_url`/`rest_url` mean the venue's own; `symbols` are canonical."""
+
+    enabled: bool = True
+    symbols: list[str] = []
+    kinds: list[str] = ["trade", "quote", "book", "depth", "ticker", "candle"]
+    ws_url: str = ""
+    rest_url: str = ""
+
+
+class BookSettings(_Settings):
+    """`levels` per side asked of the venue; `kept` bounds what is held; a full snapshot is stored every
+    `snapshot_every` updates; `depth_levels` and `depth_per_s` shape the `depth` kind."""
+
+    levels: int = 1000
+    kept: int = 5000
+    snapshot_every: int = 500
+    depth_levels: int = 20
+    depth_per_s: float = 10.0
+
+
+class CandleSettings(_Settings):
+    """`grace_ms` after an interval's end the candle closes; `forming_per_s` bounds updates of open candles."""
+
+    intervals: list[str] = ["1s", "10s", "1m", "5m", "15m", "1h", "1d"]
+    grace_ms: int = 1500
+    forming_per_s: float = 4.0
+
+
+class HistorySettings(_Settings):
+    """Retention in seconds: `tick_s` for sampled quotes and trades, `candle_s` for candles."""
+
+    enabled: bool = True
+    tick_s: int = 86_400
+    candle_s: int = 30 * 86_400
+    quote_sample_ms: int = 1000
+
+
+class PublisherSettings(_Settings):
+    """`logs` are entries kept per log; `buffer` events a feed holds while Redis is away; newest values expire
+    `last_value_ttl_s` after the last write."""
+
+    log_trades: int = 2000
+    log_books: int = 1500
+    log_candles: int = 1500
+    log_statuses: int = 200
+    buffer: int = 100_000
+    last_value_ttl_s: int = 7 * 86_400
+
+
+class GatewaySettings(_Settings):
+    """`allow_remote_without_auth` lets the gateway listen beyond loopback although nobody has to prove who they are."""
+
+    host: str = "127.0.0.1"
+    port: int = 8000
+    allow_remote_without_auth: bool = False
+    max_frame_bytes: int = 65_536
+    max_subscriptions: int = 5000
+    queue_bytes: int = 1_048_576
+    idle_timeout_s: float = 60.0
+
+
+class LogSettings(_Settings):
+    """`format` auto: for people on a terminal, JSON lines elsewhere."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["auto", "human", "json"] = "auto"
+
+
+class MetricsSettings(_Settings):
+    """Feeds serve Prometheus text on `host` at `port_base` plus their place in the sorted venue list; 0: not at all."""
+
+    host: str = "127.0.0.1"
+    port_base: int = 0
+
+
+class Settings(_Settings):
+    redis: RedisSettings = RedisSettings()
+    gateway: GatewaySettings = GatewaySettings()
+    books: BookSettings = BookSettings()
+    candles: CandleSettings = CandleSettings()
+    history: HistorySettings = HistorySettings()
+    publisher: PublisherSettings = PublisherSettings()
+    log: LogSettings = LogSettings()
+    metrics: MetricsSettings = MetricsSettings()
+    venues: dict[str, VenueSettings] = {}
+
+
+def load(path: str | Path | None = None, environ: Mapping[str, str] | None = None) -> Settings:
+    """Read settings: `path`, else $TICKWIRE_CONFIG, else hub.toml in the current folder, else the defaults.
+
+    Raises ConfigError with the name at fault and what is allowed.
+    """
+    env = os.environ if environ is None else environ
+    tree: dict[str, Any] = {}
+    chosen = path or env.get("TICKWIRE_CONFIG") or ("hub.toml" if Path("hub.toml").is_file() else None)
+    if chosen is not None:
+        try:
+            tree = tomllib.loads(Path(chosen).read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            raise ConfigError(f"cannot read the configuration {str(chosen)!r}: {error}") from error
+    for name, value in env.items():
+        if name.startswith(ENV_PREFIX) and name not in ENV_OTHER:
+            _put(tree, name, value)
+    _refuse_unknown(tree, Settings, "")
+    try:
+        settings = msgspec.convert(tree, Settings)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"configuration: {error}") from error
+    _check(settings)
+    return settings
+
+
+def _put(tree: dict[str, Any], name: str, text: str) -> None:
+    path = name.removeprefix(ENV_PREFIX).lower().split("__")
+    try:
+        value = tomllib.loads(f"v = {text}")["v"]
+    except tomllib.TOMLDecodeError:
+        value = text
+    for part in path[:-1]:
+        tree = tree.setdefault(part, {})
+        if not isinstance(tree, dict):
+            raise ConfigError(f"{name}: {part!r} is a value, not a section")
+    tree[path[-1]] = value
+
+
+def _refuse_unknown(tree: object, kind: Any, where: str) -> None:
+    if not isinstance(tree, dict):
+        return
+    if get_origin(kind) is dict:
+        for key, value in tree.items():
+            _refuse_unknown(value, get_args(kind)[1], f"{where}{key}.")
+        return
+    if not (isinstance(kind, type) and issubclass(kind, Struct)):
+        return
+    types = get_type_hints(kind)
+    for key, value in tree.items():
+        if key not in types:
+            near = difflib.get_close_matches(key, types, n=1, cutoff=0.5)
+            hint = f"did you mean {where}{near[0]}?" if near else f"known: {', '.join(sorted(types))}"
+            raise ConfigError(f"unknown setting {where}{key}; {hint}")
+        _refuse_unknown(value, types[key], f"{where}{key}.")
+
+
+def _check(settings: Settings) -> None:
+    def need(ok: bool, name: str, value: object, allowed: str) -> None:
+        if not ok:
+            raise ConfigError(f"{name} = {value!r} cannot be used; allowed: {allowed}")
+
+    for interval in settings.candles.intervals:
+        need(interval in INTERVALS, "candles.intervals", interval, ", ".join(INTERVALS))
+    need(bool(settings.candles.intervals), "candles.intervals", [], "at least one interval")
+    lengths = sorted(INTERVALS[name] for name in settings.candles.intervals)
+    need(
+        all(length % lengths[0] == 0 for length in lengths),
+        "candles.intervals",
+        settings.candles.intervals,
+        "multiples of the shortest",
+    )
+    simple = sorted({kind.partition(".")[0] for kind in KINDS} - {"status", "forming"})
+    for venue, venue_settings in settings.venues.items():
+        for kind in venue_settings.kinds:
+            need(kind in simple, f"venues.{venue}.kinds", kind, ", ".join(simple))
+    for name, port in (("gateway.port", settings.gateway.port), ("redis.port", settings.redis.port)):
+        need(0 < port < 65_536, name, port, "1 to 65535")
+    books = settings.books
+    need(1 <= books.levels <= 5000, "books.levels", books.levels, "1 to 5000")
+    need(books.kept >= books.levels, "books.kept", books.kept, f"at least books.levels ({books.levels})")
+    need(books.snapshot_every >= 1, "books.snapshot_every", books.snapshot_every, "1 or more")
+    need(
+        settings.publisher.log_books >= 2 * books.snapshot_every,
+        "publisher.log_books",
+        settings.publisher.log_books,
+        f"at least twice books.snapshot_every ({2 * books.snapshot_every})",
+    )
+    need(books.depth_per_s > 0, "books.depth_per_s", books.depth_per_s, "more than 0")
+    need(settings.redis.prefix != "", "redis.prefix", settings.redis.prefix, "a text that is not empty")
