@@ -7,6 +7,7 @@ HubError
 ├── LeaseHeld                stop at start-up: another publisher owns the venue
 ├── LeaseLost                stop publishing at once
 ├── WireError                count, skip the one message
+├── SequenceGap              that symbol's book is invalid until it is rebuilt
 ├── SubscriptionRejected     report, keep the rest
 ├── FetchError               count, retry later
 │   └── RateLimited          the venue's REST rests until the stated time
@@ -29,6 +30,7 @@ __all__ = [
     "RateLimited",
     "RedisUnavailable",
     "RequestError",
+    "SequenceGap",
     "SessionError",
     "SubscriptionRejected",
     "UnknownInstrument",
@@ -75,6 +77,14 @@ class WireError(HubError):
     def __init__(self, venue: str, detail: str) -> None:
         super().__init__(f"{venue}: {detail}")
         self.venue, self.detail = venue, detail
+
+
+class SequenceGap(HubError):
+    """Messages between `expected` and `received` were lost (venue's sequence numbers)."""
+
+    def __init__(self, expected: int, received: int) -> None:
+        super().__init__(f"sequence gap: expected {expected}, received {received}")
+        self.expected, self.received = expected, received
 
 
 class SubscriptionRejected(HubError):

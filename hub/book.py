@@ -1,0 +1,126 @@
+"""Order book: price levels of one instrument. Pure; it knows no venue, no sequence numbers and no clock.
+
+Each side keeps a dict price -> size and a sorted list of keys, so that changing a size is one dict write and only a new
+or removed price touches the list. A side may be *bounded*: beyond the bound nothing is known for certain (a venue's
+snapshot ended there), so levels beyond it are not kept.
+"""
+
+from bisect import bisect_left, insort
+from collections.abc import Iterable, Sequence
+from math import inf
+
+from hub.model import Level
+
+__all__ = ["BookSide", "OrderBook"]
+
+
+class BookSide:
+    """One side. Keys are `sign * price`, ascending, so that the best price is last on either side."""
+
+    __slots__ = ("bound", "keys", "sign", "sizes")
+
+    def __init__(self, sign: int) -> None:
+        self.sign = sign
+        self.sizes: dict[float, float] = {}
+        self.keys: list[float] = []
+        self.bound = -inf
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def replace(self, levels: Iterable[Level], *, complete: bool) -> None:
+        """Take over a snapshot. Unless it is `complete`, the worst price in it becomes the bound."""
+        self.sizes = {price: size for price, size in levels if size}
+        self.keys = sorted(self.sign * price for price in self.sizes)
+        self.bound = -inf if complete or not self.keys else self.keys[0]
+
+    def apply(self, levels: Sequence[Level]) -> Sequence[Level]:
+        """Set absolute sizes, 0 removes. Returns the levels within the bound: `levels` itself when all are."""
+        sizes, keys, sign, bound = self.sizes, self.keys, self.sign, self.bound
+        outside = False
+        for price, size in levels:
+            if size:
+                if price not in sizes:
+                    key = sign * price
+                    if key < bound:
+                        outside = True
+                        continue
+                    insort(keys, key)
+                sizes[price] = size
+            elif price in sizes:
+                del sizes[price]
+                del keys[bisect_left(keys, sign * price)]
+        if outside:
+            return [level for level in levels if sign * level[0] >= bound]
+        return levels
+
+    def truncate(self, count: int) -> list[Level]:
+        """Forget the worst levels beyond `count`; returns them with size 0. The bound moves to what is left."""
+        excess = len(self.keys) - count
+        if excess <= 0:
+            return []
+        dropped = [self.sign * key for key in self.keys[:excess]]
+        del self.keys[:excess]
+        for price in dropped:
+            del self.sizes[price]
+        self.bound = self.keys[0] if self.keys else -inf
+        return [(price, 0.0) for price in reversed(dropped)]
+
+    def best(self) -> Level | None:
+        if not self.keys:
+            return None
+        price = self.sign * self.keys[-1]
+        return price, self.sizes[price]
+
+    def levels(self, count: int | None = None) -> list[Level]:
+        """Return the best `count` levels (all by default), best first."""
+        sign, sizes = self.sign, self.sizes
+        keys = self.keys[::-1] if count is None else self.keys[: -count - 1 : -1]
+        return [(sign * key, sizes[sign * key]) for key in keys]
+
+
+class OrderBook:
+    """Bids and asks of one instrument, at most `kept` levels a side."""
+
+    __slots__ = ("asks", "bids", "kept")
+
+    def __init__(self, kept: int = 5000) -> None:
+        self.kept = kept
+        self.bids = BookSide(1)
+        self.asks = BookSide(-1)
+
+    def replace(
+        self, bids: Iterable[Level], asks: Iterable[Level], *, bids_complete: bool = True, asks_complete: bool = True
+    ) -> None:
+        """Throw away what was known and take over a snapshot; see BookSide.replace."""
+        self.bids.replace(bids, complete=bids_complete)
+        self.asks.replace(asks, complete=asks_complete)
+        self.bids.truncate(self.kept)
+        self.asks.truncate(self.kept)
+
+    def apply(self, bids: Sequence[Level], asks: Sequence[Level]) -> tuple[Sequence[Level], Sequence[Level]]:
+        """Apply absolute sizes and return what a follower of this book must apply to have the same levels.
+
+        That is the input without levels beyond the bounds, and with size 0 for each level that was dropped because
+        the side outgrew `kept`.
+        """
+        own_bids, own_asks = self.bids, self.asks
+        if bids:
+            bids = own_bids.apply(bids)
+            if len(own_bids.keys) > self.kept:
+                bids = _merged(bids, own_bids.truncate(self.kept))
+        if asks:
+            asks = own_asks.apply(asks)
+            if len(own_asks.keys) > self.kept:
+                asks = _merged(asks, own_asks.truncate(self.kept))
+        return bids, asks
+
+    def crossed(self) -> bool:
+        """Tell whether the best bid is at or above the best ask: impossible on one venue, so a message was lost."""
+        bids, asks = self.bids.keys, self.asks.keys
+        return bool(bids) and bool(asks) and bids[-1] >= -asks[-1]
+
+
+def _merged(levels: Sequence[Level], dropped: list[Level]) -> list[Level]:
+    gone = {price for price, _ in dropped}
+    return [level for level in levels if level[0] not in gone] + dropped

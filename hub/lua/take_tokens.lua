@@ -1,0 +1,18 @@
+-- Token bucket shared by every process behind one address.
+-- KEYS: bucket, ban.  ARGV: cost, capacity, tokens per ms.
+-- Returns ms to wait before asking again; 0 means taken. A ban makes everybody wait for its end.
+local now = redis.call('TIME')
+local ms = tonumber(now[1]) * 1000 + math.floor(tonumber(now[2]) / 1000)
+local ban = redis.call('GET', KEYS[2])
+if ban and tonumber(ban) > ms then
+  return tonumber(ban) - ms
+end
+local cost, capacity, rate = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
+local state = redis.call('HMGET', KEYS[1], 'tokens', 'ms')
+local tokens = math.min(capacity, (tonumber(state[1]) or capacity) + (ms - (tonumber(state[2]) or ms)) * rate)
+if tokens < cost then
+  return math.ceil((cost - tokens) / rate)
+end
+redis.call('HSET', KEYS[1], 'tokens', tostring(tokens - cost), 'ms', tostring(ms))
+redis.call('PEXPIRE', KEYS[1], math.ceil(capacity / rate) + 1000)
+return 0

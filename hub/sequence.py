@@ -1,0 +1,108 @@
+"""Rules for numbered messages: what is stale, what follows, what is a gap, and what was seen before. Pure.
+
+Venues differ in how a delta names its predecessor; they do not differ in what follows from it. An adapter gives
+`first` and `last` (inclusive) of each delta, or the number of the one before it.
+"""
+
+from collections import deque
+from typing import Generic, TypeVar
+
+from hub.errors import SequenceGap
+
+__all__ = ["SnapshotSync", "TradeIds"]
+
+T = TypeVar("T")
+
+
+class SnapshotSync(Generic[T]):
+    """Joins a stream of deltas to a snapshot fetched meanwhile, then checks that the stream has no hole.
+
+    Until the snapshot fits, deltas are held. Afterwards each delta must begin right after the last one; what ends at
+    or below it is stale and dropped.
+    """
+
+    __slots__ = ("_held", "last", "live")
+
+    HELD_MAX = 20_000
+
+    def __init__(self) -> None:
+        self.live = False
+        self.last = 0
+        self._held: deque[tuple[int, int, T]] = deque(maxlen=self.HELD_MAX)
+
+    def reset(self) -> None:
+        """Forget everything: the next deltas are held until a snapshot fits them."""
+        self.live = False
+        self._held.clear()
+
+    def delta(self, first: int, last: int, item: T) -> bool:
+        """Take the delta `first..last`. Returns True when `item` is to be applied now.
+
+        Raises SequenceGap when messages are missing before it; the delta is then held for the next snapshot.
+        """
+        if self.live:
+            if first == self.last + 1 or first <= self.last < last:
+                self.last = last
+                return True
+            if last <= self.last:
+                return False
+            expected = self.last + 1
+            self.reset()
+            self._held.append((first, last, item))
+            raise SequenceGap(expected, first)
+        if self._held and first > self._held[-1][1] + 1:
+            self._held.clear()  # a hole among the held ones: nothing before it can be used
+        self._held.append((first, last, item))
+        return False
+
+    def snapshot(self, last: int) -> list[T] | None:
+        """Take a snapshot that holds everything up to `last`.
+
+        Returns the held items to apply on it, in order; None when it is older than the held deltas reach back, so
+        that a newer one has to be fetched.
+        """
+        held = [entry for entry in self._held if entry[1] > last]
+        if held and held[0][0] > last + 1:
+            return None
+        self.live = True
+        self.last = held[-1][1] if held else last
+        self._held.clear()
+        return [item for _, _, item in held]
+
+
+class TradeIds:
+    """Which trades of one symbol came before: repeats are dropped, holes counted.
+
+    Venues number trades per symbol; where the numbers are consecutive, `contiguous` makes a jump a loss. A window of
+    the last ids finds repeats that come out of order.
+    """
+
+    __slots__ = ("_order", "_seen", "contiguous", "last")
+
+    WINDOW = 4096
+
+    def __init__(self, *, contiguous: bool) -> None:
+        self.contiguous = contiguous
+        self.last: int | None = None
+        self._seen: set[str] = set()
+        self._order: deque[str] = deque()
+
+    def new(self, trade_id: str) -> bool:
+        """Note `trade_id`; False when it was seen before."""
+        seen = self._seen
+        if trade_id in seen:
+            return False
+        seen.add(trade_id)
+        order = self._order
+        order.append(trade_id)
+        if len(order) > self.WINDOW:
+            seen.discard(order.popleft())
+        return True
+
+    def missing_before(self, trade_id: str) -> tuple[int, int] | None:
+        """Return the ids lost right before `trade_id` as (first, last), None when there are none."""
+        if not self.contiguous:
+            return None
+        number = int(trade_id)
+        last, self.last = self.last, number if self.last is None or number > self.last else self.last
+        return (last + 1, number - 1) if last is not None and number > last + 1 else None

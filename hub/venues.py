@@ -1,0 +1,77 @@
+"""What is known of a venue's health: what a feed reports, and how readers judge a value's state.
+
+Pure. The rule for readers: no pulse means `down`; else the venue's status; else the symbol's status where it touches
+the kind.
+"""
+
+from collections.abc import Mapping
+
+from msgspec import Struct
+
+from hub.model import State, Status
+
+__all__ = ["PULSE_TTL_MS", "ChannelReport", "ConnectionReport", "FeedReport", "affects", "state_of"]
+
+PULSE_TTL_MS = 3000
+
+_SEVERITY: Mapping[State, int] = {"live": 0, "stale": 1, "resyncing": 2, "down": 3}
+
+
+class ConnectionReport(Struct, frozen=True, kw_only=True):
+    """One socket of a feed. `requested`, `acked` and `with_data` count venue channels."""
+
+    url: str
+    connected: bool
+    since: int
+    requested: int
+    acked: int
+    with_data: int
+    refused: dict[str, str] = {}
+    messages: int = 0
+    reconnects: int = 0
+
+
+class ChannelReport(Struct, frozen=True, kw_only=True):
+    """Newest data of one kind over all symbols: `ts_recv` int ns, `messages` since start."""
+
+    messages: int
+    ts_recv: int
+
+
+class FeedReport(Struct, frozen=True, kw_only=True):
+    """What a feed says of itself, renewed with its pulse."""
+
+    venue: str
+    epoch: int
+    holder: str
+    symbols: list[str]
+    books_live: int
+    books_wanted: int
+    connections: list[ConnectionReport]
+    kinds: dict[str, ChannelReport]
+    counters: dict[str, int]
+    rest_banned_until: int | None = None
+    ts: int = 0
+
+
+def affects(status: Status, kind: str) -> bool:
+    """Tell whether a status is about `kind`: depth lives and dies with the book."""
+    return status.kind is None or status.kind == kind or (status.kind == "book" and kind == "depth")
+
+
+def state_of(
+    kind: str, alive: bool, venue: Status | None, symbol: Status | None, *, present: bool = True
+) -> tuple[State, str]:
+    """Return the state of a value of `kind` and the reason for it.
+
+    `present` False means that there is no value: then any status of the symbol explains it, since a quote that was
+    derived from a book goes away with the book.
+    """
+    if not alive:
+        return "down", "the feed has no pulse"
+    worst: tuple[State, str] = ("live", "")
+    for status in (venue, symbol):
+        if status is not None and (affects(status, kind) or not present):
+            if _SEVERITY[status.state] > _SEVERITY[worst[0]]:
+                worst = (status.state, status.reason)
+    return worst
