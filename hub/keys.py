@@ -99,7 +99,7 @@ class Keys:
 
     def epoch(self, venue: str) -> str:
         """Last epoch of the venue's publisher. No expiry: ids must grow for as long as the data lives."""
-        return f"{self.prefix}epoch:{venue}"
+        return f"{{{self.lease(venue)}}}:epoch"
 
     def instruments(self, venue: str) -> str:
         """Hash symbol -> Instrument as JSON."""
@@ -116,8 +116,8 @@ class Keys:
 
     def tokens(self, venue: str, bucket: str, address: str) -> str:
         """Token bucket shared by all processes behind one address."""
-        return f"{self.prefix}tokens:{venue}:{bucket}:{address}"
+        return f"{self.prefix}tokens:{{{venue}:{address}}}:{bucket}"
 
     def banned(self, venue: str, address: str) -> str:
         """Present while the venue refuses REST to this address; the value is the end in unix ms."""
-        return f"{self.prefix}banned:{venue}:{address}"
+        return f"{self.prefix}banned:{{{venue}:{address}}}"

@@ -71,7 +71,8 @@ class Lease:
 
     async def release(self) -> None:
         """Give the venue back, so that readers and successors need not wait."""
-        await self._eval("release_lease", [self.keys.lease(self.venue), self.keys.alive(self.venue)], [self.holder])
+        if await self._eval("release_lease", [self.keys.lease(self.venue)], [self.holder]):
+            await self.client.delete(self.keys.alive(self.venue), self.keys.feed(self.venue))
 
     async def _eval(self, name: str, keys: list[str], args: list[str | int]) -> Any:
         reply = self.client.eval(script(name), len(keys), *keys, *args)
