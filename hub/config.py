@@ -30,6 +30,7 @@ __all__ = [
     "RedisSettings",
     "Settings",
     "VenueSettings",
+    "is_set",
     "load",
 ]
 
@@ -42,17 +43,19 @@ class _Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     pass
 
 
-class RedisSettings(_Settings):
-    """`url` empty: an embedded server on 127.0.0.1:`port` that keeps its data in `data_dir`."""
+class RedisSettings(_Settings, frozen=True):
+    """`url` empty: an embedded server on 127.0.0.1:`port` that keeps its data in `data_dir`. `server` auto: the one
+    installed with Tickwire, else one on PATH; path: only one on PATH."""
 
     url: str = ""
     prefix: str = "md:"
     port: int = 6379
     data_dir: str = "data/redis"
     maxmemory: str = "2gb"
+    server: Literal["auto", "path"] = "auto"
 
 
-class VenueSettings(_Settings):
+class VenueSettings(_Settings, frozen=True):
     """One venue. Empty `ws_url`/`rest_url` mean the venue's own; `symbols` are canonical."""
 
     enabled: bool = True
@@ -62,7 +65,7 @@ class VenueSettings(_Settings):
     rest_url: str = ""
 
 
-class BookSettings(_Settings):
+class BookSettings(_Settings, frozen=True):
     """`levels` per side asked of the venue; `kept` bounds what is held; a full snapshot is stored every
     `snapshot_every` updates; `depth_levels` and `depth_per_s` shape the `depth` kind."""
 
@@ -73,7 +76,7 @@ class BookSettings(_Settings):
     depth_per_s: float = 10.0
 
 
-class CandleSettings(_Settings):
+class CandleSettings(_Settings, frozen=True):
     """`grace_ms` after an interval's end the candle closes; `forming_per_s` bounds updates of open candles."""
 
     intervals: list[str] = ["1s", "10s", "1m", "5m", "15m", "1h", "1d"]
@@ -81,7 +84,7 @@ class CandleSettings(_Settings):
     forming_per_s: float = 4.0
 
 
-class HistorySettings(_Settings):
+class HistorySettings(_Settings, frozen=True):
     """Retention in seconds: `tick_s` for sampled quotes and trades, `candle_s` for candles."""
 
     enabled: bool = True
@@ -90,7 +93,7 @@ class HistorySettings(_Settings):
     quote_sample_ms: int = 1000
 
 
-class PublisherSettings(_Settings):
+class PublisherSettings(_Settings, frozen=True):
     """`logs` are entries kept per log; `buffer` events a feed holds while Redis is away; newest values expire
     `last_value_ttl_s` after the last write."""
 
@@ -102,7 +105,7 @@ class PublisherSettings(_Settings):
     last_value_ttl_s: int = 7 * 86_400
 
 
-class GatewaySettings(_Settings):
+class GatewaySettings(_Settings, frozen=True):
     """`allow_remote_without_auth` lets the gateway listen beyond loopback although nobody has to prove who they are."""
 
     host: str = "127.0.0.1"
@@ -114,21 +117,21 @@ class GatewaySettings(_Settings):
     idle_timeout_s: float = 60.0
 
 
-class LogSettings(_Settings):
+class LogSettings(_Settings, frozen=True):
     """`format` auto: for people on a terminal, JSON lines elsewhere."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
     format: Literal["auto", "human", "json"] = "auto"
 
 
-class MetricsSettings(_Settings):
+class MetricsSettings(_Settings, frozen=True):
     """Feeds serve Prometheus text on `host` at `port_base` plus their place in the sorted venue list; 0: not at all."""
 
     host: str = "127.0.0.1"
     port_base: int = 0
 
 
-class Settings(_Settings):
+class Settings(_Settings, frozen=True):
     redis: RedisSettings = RedisSettings()
     gateway: GatewaySettings = GatewaySettings()
     books: BookSettings = BookSettings()
@@ -145,6 +148,27 @@ def load(path: str | Path | None = None, environ: Mapping[str, str] | None = Non
 
     Raises ConfigError with the name at fault and what is allowed.
     """
+    tree = _read(path, environ)
+    _refuse_unknown(tree, Settings, "")
+    try:
+        settings = msgspec.convert(tree, Settings)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"configuration: {error}") from error
+    _check(settings)
+    return settings
+
+
+def is_set(name: str, path: str | Path | None = None, environ: Mapping[str, str] | None = None) -> bool:
+    """Tell whether file or environment give `name`, e.g. `redis.port`, rather than the default."""
+    tree: object = _read(path, environ)
+    for part in name.split("."):
+        if not isinstance(tree, dict) or part not in tree:
+            return False
+        tree = tree[part]
+    return True
+
+
+def _read(path: str | Path | None, environ: Mapping[str, str] | None) -> dict[str, Any]:
     env = os.environ if environ is None else environ
     tree: dict[str, Any] = {}
     chosen = path or env.get("TICKWIRE_CONFIG") or ("hub.toml" if Path("hub.toml").is_file() else None)
@@ -156,13 +180,7 @@ def load(path: str | Path | None = None, environ: Mapping[str, str] | None = Non
     for name, value in env.items():
         if name.startswith(ENV_PREFIX) and name not in ENV_OTHER:
             _put(tree, name, value)
-    _refuse_unknown(tree, Settings, "")
-    try:
-        settings = msgspec.convert(tree, Settings)
-    except msgspec.ValidationError as error:
-        raise ConfigError(f"configuration: {error}") from error
-    _check(settings)
-    return settings
+    return tree
 
 
 def _put(tree: dict[str, Any], name: str, text: str) -> None:

@@ -1,0 +1,156 @@
+"""What every long-running process shares: signals, exit codes, and dying with the process that started it.
+
+| exit code | meaning |
+|---|---|
+| 0 | ended as asked |
+| 1 | a bug, or an error that has no code of its own |
+| 2 | ConfigError, UnknownInstrument: a setting has to change |
+| 3 | RedisUnavailable |
+| 4 | LeaseHeld: another publisher owns the venue |
+| 5 | LeaseLost |
+| 6 | SessionError: a recorded session cannot be read |
+"""
+
+import asyncio
+import ctypes
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any, Final, NoReturn
+
+from hub import config, log
+from hub.config import Settings
+from hub.errors import ConfigError, HubError, LeaseHeld, LeaseLost, RedisUnavailable, SessionError, UnknownInstrument
+
+__all__ = ["EXIT_CODES", "SUPERVISED", "die_with_parent", "exit_code", "load_or_exit", "run"]
+
+logger = logging.getLogger(__name__)
+
+#: Environment variable by which a supervisor names its own process id.
+SUPERVISED: Final = "TICKWIRE_SUPERVISED"
+
+EXIT_CODES: Final[dict[type[HubError], int]] = {
+    ConfigError: 2,
+    UnknownInstrument: 2,
+    RedisUnavailable: 3,
+    LeaseHeld: 4,
+    LeaseLost: 5,
+    SessionError: 6,
+}
+
+PARENT_POLL_S: Final = 0.5
+ORPHAN_LIMIT_S: Final = 5
+_PR_SET_PDEATHSIG: Final = 1
+# Loaded at import: between fork and exec, where die_with_parent also runs, nothing may be loaded any more.
+_libc: Final = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
+
+
+def exit_code(error: BaseException) -> int:
+    """Return the process exit code for `error`; the first HubError inside a group counts."""
+    known = _hub_error(error)
+    return next((code for kind, code in EXIT_CODES.items() if isinstance(known, kind)), 1)
+
+
+def _hub_error(error: BaseException) -> HubError | None:
+    """Return the HubError to report; None when `error` is, or a group holds, anything else, because that is a bug."""
+    if isinstance(error, BaseExceptionGroup):
+        found = [_hub_error(inner) for inner in error.exceptions]
+        return None if None in found else found[0]
+    return error if isinstance(error, HubError) else None
+
+
+def load_or_exit(path: str | Path | None = None) -> Settings:
+    """Read the settings for a `__main__` module; a ConfigError ends the process with its message and exit code."""
+    try:
+        return config.load(path)
+    except HubError as error:
+        sys.stderr.write(f"tickwire: {error}\n")
+        sys.exit(exit_code(error))
+
+
+def die_with_parent(parent: int, signum: int = signal.SIGTERM) -> None:
+    """Have the kernel send `signum` to this process when process `parent` ends, by SIGKILL too. Linux only.
+
+    May be called between fork and exec. The setting survives exec, and ends nothing when `parent` is gone already:
+    then this process ends at once.
+    """
+    if _libc is not None:
+        _libc.prctl(_PR_SET_PDEATHSIG, int(signum), 0, 0, 0)
+        if os.getppid() != parent:
+            os._exit(1)
+
+
+def run(main: Callable[[], Coroutine[Any, Any, int | None]], name: str, settings: Settings) -> NoReturn:
+    """Run `main()` as this process's work and exit with its result, or the code of its error (table above).
+
+    SIGTERM and SIGINT cancel it; it ends by cleaning up. Under a supervisor it is also cancelled when that one dies.
+    """
+    log.setup(settings.log, name)
+    try:
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            code = runner.run(_until_signal(main, _supervisor()))
+    except (HubError, BaseExceptionGroup) as error:
+        known = _hub_error(error)
+        if known is None:
+            raise
+        logger.error("%s", known)
+        code = exit_code(known)
+    sys.exit(code)
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
+    return factory
+
+
+def _supervisor() -> int | None:
+    """Return the process id this process must not outlive; None when it runs on its own."""
+    text = os.environ.get(SUPERVISED, "")
+    if not text:
+        return None
+    parent = int(text) if text.isdigit() and int(text) > 1 else os.getppid()
+    die_with_parent(parent)
+    return parent
+
+
+async def _until_signal(main: Callable[[], Coroutine[Any, Any, int | None]], parent: int | None) -> int:
+    loop = asyncio.get_running_loop()
+    work = loop.create_task(main())
+    stopping = False
+
+    def stop(reason: str) -> None:
+        nonlocal stopping
+        if not stopping:
+            stopping = True
+            logger.info("stopping reason=%s", reason)
+            if parent is not None and os.getppid() != parent:
+                # Nobody is left to escalate. The default action of SIGALRM ends even a process that hangs.
+                signal.alarm(ORPHAN_LIMIT_S)
+            work.cancel()
+
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(signum, stop, signum.name)
+    watch = loop.create_task(_watch_parent(parent, stop)) if parent is not None else None
+    try:
+        return await work or 0
+    except asyncio.CancelledError:
+        if not stopping:
+            raise
+        return 0
+    finally:
+        if watch is not None:
+            watch.cancel()
+
+
+async def _watch_parent(parent: int, stop: Callable[[str], None]) -> None:
+    # The kernel's signal (die_with_parent) exists on Linux alone; this works everywhere.
+    while os.getppid() == parent:  # noqa: ASYNC110 - a parent's death sets no event
+        await asyncio.sleep(PARENT_POLL_S)
+    stop("supervisor ended")
