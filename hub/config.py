@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import msgspec
-from msgspec import Struct
+from msgspec import Struct, field
 
 from hub.errors import ConfigError
 from hub.intervals import INTERVALS
@@ -60,7 +60,7 @@ class VenueSettings(_Settings, frozen=True):
 
     enabled: bool = True
     symbols: list[str] = []
-    kinds: list[str] = ["trade", "quote", "book", "depth", "ticker", "candle"]
+    kinds: list[str] = field(default_factory=lambda: ["trade", "quote", "book", "depth", "ticker", "candle"])
     ws_url: str = ""
     rest_url: str = ""
 
@@ -79,7 +79,7 @@ class BookSettings(_Settings, frozen=True):
 class CandleSettings(_Settings, frozen=True):
     """`grace_ms` after an interval's end the candle closes; `forming_per_s` bounds updates of open candles."""
 
-    intervals: list[str] = ["1s", "10s", "1m", "5m", "15m", "1h", "1d"]
+    intervals: list[str] = field(default_factory=lambda: ["1s", "10s", "1m", "5m", "15m", "1h", "1d"])
     grace_ms: int = 1500
     forming_per_s: float = 4.0
 
