@@ -1,0 +1,90 @@
+"""Which parts run: the one list behind `tickwire up`. The Procfile says the same, and a test compares the two."""
+
+import asyncio
+import sys
+from collections.abc import Awaitable, Callable
+from functools import partial
+
+from hub.cli import demo
+from hub.cli.supervisor import Part
+from hub.config import Settings
+from hub.errors import RedisUnavailable
+from hub.redisio import check
+
+__all__ = ["DEFAULT_VENUES", "build_parts", "gateway_address", "venues_of"]
+
+DEFAULT_VENUES = ("binance",)
+
+REDIS, VENUE_SERVER, FEEDS, GATEWAY = range(4)
+
+
+def venues_of(settings: Settings) -> list[str]:
+    """Return the venues that have a feed: the configured ones that are enabled, else the default."""
+    if not settings.venues:
+        return list(DEFAULT_VENUES)
+    return [name for name, venue in settings.venues.items() if venue.enabled]
+
+
+def gateway_address(settings: Settings) -> tuple[str, int]:
+    """Return where the gateway is reached from this machine."""
+    host = {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}.get(settings.gateway.host, settings.gateway.host)
+    return host, settings.gateway.port
+
+
+def build_parts(
+    settings: Settings, redis_url: str, env: dict[str, str], *, embedded: bool = True, demo_port: int | None = None
+) -> list[Part]:
+    """Return all parts. `env` goes to every one of them; `demo_port` is where the demo's venue server listens."""
+    parts = []
+    redis_ready = partial(_redis_answers, redis_url)
+    if embedded:
+        parts.append(_part("redis", ["-m", "hub.embedded"], REDIS, env, redis_ready))
+    env = {**env, "TICKWIRE_REDIS__URL": redis_url}
+    venues = venues_of(settings)
+    if demo_port is not None:
+        venues = [demo.VENUE]
+        env |= demo.environment(demo_port)
+        command = demo.server_command(demo_port)
+        listens = partial(_listens, "127.0.0.1", demo_port)
+        parts.append(_part(f"venue-{demo.VENUE}", command, VENUE_SERVER, env, listens))
+    parts += [_part(f"feed-{venue}", ["-m", "feeds", venue], FEEDS, env) for venue in venues]
+    parts.append(_part("gateway", ["-m", "gateway"], GATEWAY, env, partial(_is_live, *gateway_address(settings))))
+    return parts
+
+
+def _part(
+    name: str, command: list[str], stage: int, env: dict[str, str], ready: Callable[[], Awaitable[bool]] | None = None
+) -> Part:
+    return Part(name=name, argv=[sys.executable, *command], stage=stage, env=env, ready=ready)
+
+
+async def _redis_answers(url: str) -> bool:
+    try:
+        await check(url)
+    except RedisUnavailable:
+        return False
+    return True
+
+
+async def _listens(host: str, port: int) -> bool:
+    return await _answer(host, port, b"", 0) is not None
+
+
+async def _is_live(host: str, port: int) -> bool:
+    request = f"GET /health/live HTTP/1.1\r\nHost: {host}:{port}\r\nConnection: close\r\n\r\n"
+    answer = await _answer(host, port, request.encode(), 64)
+    return answer is not None and b" 200 " in answer.partition(b"\r\n")[0]
+
+
+async def _answer(host: str, port: int, request: bytes, size: int) -> bytes | None:
+    """Connect, send and return up to `size` bytes of the answer; None where nobody listens or answers."""
+    try:
+        async with asyncio.timeout(2):
+            reader, writer = await asyncio.open_connection(host, port)
+            try:
+                writer.write(request)
+                return await reader.read(size)
+            finally:
+                writer.close()
+    except (OSError, TimeoutError):
+        return None
