@@ -6,7 +6,7 @@ Used by the feeds' publisher and by `normalize`, so that both print the same. No
 from msgspec.structs import force_setattr
 
 from hub.keys import Keys, channel_name
-from hub.model import Book, Message, encode, is_event, kind_of
+from hub.model import Message, encode, is_event, kind_of
 
 __all__ = ["ChannelState", "MessageBuilder"]
 
@@ -16,13 +16,11 @@ class ChannelState:
 
     __slots__ = ("book", "event", "key", "kind", "log", "name", "seq", "symbol", "venue")
 
-    def __init__(self, keys: Keys, message: Message) -> None:
-        self.kind = kind_of(message)
-        self.venue = message.venue
-        self.symbol = message.symbol
-        self.name = channel_name(self.kind, message.venue, message.symbol)
-        self.event = is_event(self.kind)
-        self.book = isinstance(message, Book)
+    def __init__(self, keys: Keys, kind: str, venue: str, symbol: str) -> None:
+        self.kind, self.venue, self.symbol = kind, venue, symbol
+        self.name = channel_name(kind, venue, symbol)
+        self.event = is_event(kind)
+        self.book = kind == "book"
         self.key = keys.newest(self.name)
         self.log = keys.log(self.name)
         self.seq = 0
@@ -53,10 +51,16 @@ class MessageBuilder:
         try:
             return self._by_type[type(message)][message.symbol]
         except KeyError:
-            state = ChannelState(self.keys, message)
-            self.channels[state.name] = state
+            state = self.named(kind_of(message), message.venue, message.symbol)
             self._by_type.setdefault(type(message), {})[message.symbol] = state
             return state
+
+    def named(self, kind: str, venue: str, symbol: str) -> ChannelState:
+        """Return the channel of these names, made on first use."""
+        name = channel_name(kind, venue, symbol)
+        if name not in self.channels:
+            self.channels[name] = ChannelState(self.keys, kind, venue, symbol)
+        return self.channels[name]
 
     def build(self, channel: ChannelState, message: Message, ts_pub: int) -> tuple[str, bytes]:
         """Give `message` the next position in `channel`; returns its id and its bytes.

@@ -60,14 +60,18 @@ class Lease:
 
     async def renew(self, epoch: int, report: bytes) -> None:
         """Renew lease, pulse and the feed's report. Raises LeaseLost when another holder has the venue."""
-        kept, *rest = await self._eval("renew_lease", [self.keys.lease(self.venue)], [self.holder, LEASE_TTL_MS])
-        if not kept:
-            raise LeaseLost(self.venue, f"the lease went to {rest[0].decode()}")
+        await self.confirm()
         async with self.client.pipeline(transaction=False) as pipe:
             pipe.set(self.keys.alive(self.venue), epoch, px=PULSE_TTL_MS)
             pipe.set(self.keys.feed(self.venue), report, px=PULSE_TTL_MS)
             pipe.sadd(self.keys.venues, self.venue)
             await pipe.execute()
+
+    async def confirm(self) -> None:
+        """Renew the lease alone. Raises LeaseLost when another holder has the venue."""
+        kept, *rest = await self._eval("renew_lease", [self.keys.lease(self.venue)], [self.holder, LEASE_TTL_MS])
+        if not kept:
+            raise LeaseLost(self.venue, f"the lease went to {rest[0].decode()}")
 
     async def release(self) -> None:
         """Give the venue back, so that readers and successors need not wait."""

@@ -1,0 +1,1 @@
+"""Feeds: one process per venue, from its sockets to Redis. Imports hub, never gateway."""

@@ -1,0 +1,191 @@
+"""What a venue's adapter is: bytes in, events out, no I/O.
+
+An adapter never reads a clock, opens a socket or touches Redis. One instance serves one connection; reconnecting makes
+a new one. What it needs from REST it asks for with a `Fetch`, and is given the body in `snapshot`.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import ClassVar, TypeAlias
+
+from msgspec import Struct
+
+from hub.instruments import Instrument
+from hub.model import Candle, Level, Mark, Quote, Ticker, Trade
+
+__all__ = [
+    "Acked",
+    "Adapter",
+    "BookGap",
+    "BookUpdate",
+    "Event",
+    "Fetch",
+    "Limits",
+    "Refused",
+    "Rotate",
+    "Skipped",
+    "Subscription",
+]
+
+
+class Limits(Struct, frozen=True, kw_only=True):
+    """A venue's rules, kept by generic machinery.
+
+    Weights are counted as the venue counts them; `rest_weight` per `rest_window_s`. `lifetime_s` is when the venue
+    cuts a connection by force; the hub replaces it before. `heartbeat_s`: the longest silence on a healthy socket,
+    pings included. `subscribe_batch`: channels in one subscribe frame.
+    """
+
+    streams_per_connection: int
+    messages_per_s: float
+    connects: int
+    connects_window_s: float
+    rest_weight: int
+    rest_window_s: float
+    lifetime_s: float
+    heartbeat_s: float
+    subscribe_batch: int = 200
+    max_frame_bytes: int = 16 * 1024 * 1024
+    rest_timeout_s: float = 10.0
+
+
+class Subscription(Struct, frozen=True, gc=False):
+    """One canonical kind of one instrument."""
+
+    kind: str
+    instrument: Instrument
+
+
+class Fetch(Struct, frozen=True, gc=False, kw_only=True):
+    """A REST request that the adapter needs answered.
+
+    `resource` is the adapter's name for it, `weight` what the venue charges; `start` is passed through for the
+    adapter's use (candles: int ns).
+    """
+
+    resource: str
+    path: str
+    params: tuple[tuple[str, str], ...] = ()
+    weight: int = 1
+    instrument: Instrument | None = None
+    interval: str = ""
+    start: int = 0
+
+
+class BookUpdate(Struct, frozen=True, gc=False):
+    """Levels of one book: a snapshot replaces, an update sets absolute sizes (0 removes). Best first.
+
+    `bids_complete`/`asks_complete`: a snapshot holds all levels the venue has on that side, so none are unknown.
+    """
+
+    instrument: Instrument
+    snapshot: bool
+    bids: list[Level]
+    asks: list[Level]
+    ts_event: int | None
+    ts_recv: int
+    bids_complete: bool = True
+    asks_complete: bool = True
+
+
+class BookGap(Struct, frozen=True, gc=False):
+    """The book of this instrument lost messages and is invalid from now on."""
+
+    instrument: Instrument
+    reason: str
+    ts_recv: int
+
+
+class Acked(Struct, frozen=True, gc=False):
+    """The venue accepted these of its channels."""
+
+    channels: tuple[str, ...]
+
+
+class Refused(Struct, frozen=True, gc=False):
+    """The venue refused these of its channels; empty: it refused a request that cannot be matched."""
+
+    channels: tuple[str, ...]
+    reason: str
+
+
+class Rotate(Struct, frozen=True, gc=False):
+    """The venue announced that it will cut this connection: replace it now."""
+
+    reason: str
+
+
+class Skipped(Struct, frozen=True, gc=False):
+    """A message that carries nothing for the hub; `reason` is one of few words, for a counter."""
+
+    reason: str
+
+
+Event: TypeAlias = Trade | Quote | Ticker | Mark | Candle | BookUpdate | BookGap | Acked | Refused | Rotate | Skipped
+
+
+class Adapter(ABC):
+    """Base of all adapters; see STYLE in ADD_VENUE.md for the order of a venue's file."""
+
+    venue: ClassVar[str]
+    ws_url: ClassVar[str]
+    ws_path: ClassVar[str] = ""
+    rest_url: ClassVar[str]
+    limits: ClassVar[Limits]
+    channels: ClassVar[Mapping[str, str]]
+    """canonical kind -> the venue's channel"""
+    candle_intervals: ClassVar[frozenset[str]] = frozenset()
+    """intervals the venue's REST has candles for"""
+    trade_ids_contiguous: ClassVar[bool] = False
+    """the venue numbers a symbol's trades without holes"""
+
+    def __init__(self, instruments: Sequence[Instrument], book_levels: int = 1000) -> None:
+        self.book_levels = book_levels
+
+    @classmethod
+    @abstractmethod
+    def instruments_fetch(cls) -> Fetch:
+        """Ask for the list of instruments."""
+
+    @classmethod
+    @abstractmethod
+    def parse_instruments(cls, body: bytes) -> list[Instrument]:
+        """Read the answer to `instruments_fetch`; WireError where it is none."""
+
+    @classmethod
+    @abstractmethod
+    def resource_of(cls, url: str) -> tuple[str, str]:
+        """Return (resource, venue symbol or "") of a REST URL, as `Fetch` names them: recorded bodies are found by it."""
+
+    @abstractmethod
+    def subscribe(self, subs: Sequence[Subscription]) -> list[bytes]:
+        """Return the frames that subscribe; each is one message to the venue."""
+
+    @abstractmethod
+    def unsubscribe(self, subs: Sequence[Subscription]) -> list[bytes]:
+        """Return the frames that unsubscribe."""
+
+    @abstractmethod
+    def venue_channels(self, subs: Sequence[Subscription]) -> list[str]:
+        """Return the venue's channel names of these, as `Acked` and `Refused` name them."""
+
+    @abstractmethod
+    def receive(self, payload: bytes, ts_recv: int) -> list[Event | Fetch]:
+        """Read one frame. WireError where it cannot be read: it costs that frame."""
+
+    @abstractmethod
+    def snapshot(self, fetch: Fetch, body: bytes, ts_recv: int) -> list[Event | Fetch]:
+        """Read the answer to a `Fetch`; WireError where it cannot be read."""
+
+    @abstractmethod
+    def resync(self, instrument: Instrument) -> list[bytes | Fetch]:
+        """Return what rebuilds the book of `instrument`: frames to send, or fetches."""
+
+    @classmethod
+    def candles_fetch(cls, instrument: Instrument, interval: str, start: int, count: int) -> Fetch | None:
+        """Ask for `count` candles from `start` (int ns); None where the venue has none."""
+        return None
+
+    def ping(self) -> bytes | None:
+        """Return an application heartbeat frame, None where the venue needs none."""
+        return None

@@ -1,0 +1,218 @@
+"""Turns pending messages into one pipeline of Redis commands. Pure; the connection is feeds/publisher.py.
+
+A batch first brings each touched key to its final state (SET or DEL), then logs and publishes message by message. So
+whoever reads a key never finds it behind what was published.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import TypeAlias
+
+from msgspec import Struct
+
+from hub.builder import ChannelState, MessageBuilder
+from hub.config import HistorySettings, PublisherSettings
+from hub.history import History, Sample, SeriesSpec, series_of
+from hub.instruments import Instrument
+from hub.intervals import NS_PER_MS
+from hub.keys import Channel, Keys
+from hub.link import pack
+from hub.model import Book, Candle, Message, Quote
+
+__all__ = ["Batch", "BatchEncoder", "Item", "Renewal", "Withdrawal"]
+
+
+class Withdrawal(Struct, frozen=True, gc=False):
+    """The newest value of this channel is to go."""
+
+    kind: str
+    venue: str
+    symbol: str
+
+
+class Renewal(Struct, frozen=True, gc=False):
+    """Store this snapshot at the position of the last update."""
+
+    snapshot: Book
+
+
+Item: TypeAlias = Message | Withdrawal | Renewal
+
+
+class Batch(Struct, frozen=True):
+    """Commands ready to be sent. `core` can be sent again with the same effect, `extra` (series) only once."""
+
+    items: list[Item]
+    core: bytes
+    core_count: int
+    extra: bytes
+    extra_count: int
+
+
+def _bulk(data: bytes) -> bytes:
+    return b"$%d\r\n%b\r\n" % (len(data), data)
+
+
+class _Wire:
+    """The constant parts of one channel's commands, and what its key holds."""
+
+    __slots__ = ("announced", "delete", "newest", "publish", "series", "series_keys", "set", "set_tail", "xadd")
+
+    def __init__(self, channel: ChannelState, log_length: int, ttl_s: int, specs: tuple[SeriesSpec, ...]) -> None:
+        key = _bulk(channel.key.encode())
+        self.set = b"*5\r\n$3\r\nSET\r\n" + key
+        self.set_tail = b"$2\r\nEX\r\n" + _bulk(b"%d" % ttl_s)
+        self.delete = b"*2\r\n$3\r\nDEL\r\n" + key
+        self.publish = b"*3\r\n$7\r\nPUBLISH\r\n" + key
+        self.xadd = b""
+        if channel.event:
+            log, length = _bulk(channel.log.encode()), _bulk(b"%d" % log_length)
+            self.xadd = b"*8\r\n$4\r\nXADD\r\n" + log + b"$6\r\nMAXLEN\r\n$1\r\n~\r\n" + length
+        self.series = specs
+        self.series_keys: tuple[str, ...] = ()
+        self.newest: bytes | None = None
+        self.announced = False
+
+
+class BatchEncoder:
+    """Encodes the batches of one publisher and remembers what its keys hold."""
+
+    def __init__(
+        self, builder: MessageBuilder, history: History | None, publisher: PublisherSettings, series: HistorySettings
+    ) -> None:
+        self.builder = builder
+        self.keys: Keys = builder.keys
+        self.history = history
+        self._settings, self._series = publisher, series
+        self._wires: dict[ChannelState, _Wire] = {}
+        self._quotes: dict[ChannelState, Quote] = {}
+        self._instruments: dict[str, Instrument] = {}
+
+    def know(self, rows: Iterable[Instrument]) -> None:
+        """Remember instruments for the labels of their series."""
+        self._instruments.update({row.symbol: row for row in rows})
+
+    def encode(self, items: list[Item], ts_pub: int) -> Batch:
+        """Give each message its position and encode the whole batch."""
+        values: dict[_Wire, bytes | None] = {}
+        events: list[bytes] = []
+        fresh: list[ChannelState] = []
+        samples: list[Sample] = []
+        count = 0
+        builder, wires = self.builder, self._wires
+        for item in items:
+            if not isinstance(item, Message):
+                self._special(item, values, ts_pub)
+                continue
+            channel = builder.channel(item)
+            wire = wires.get(channel) or self._wire(channel)
+            if not wire.announced:
+                wire.announced = True
+                fresh.append(channel)
+            position, payload = builder.build(channel, item, ts_pub)
+            bulk = b"$%d\r\n%b\r\n" % (len(payload), payload)
+            if channel.event:
+                entry = b"$%d\r\n%b\r\n$7\r\npayload\r\n" % (len(position), position.encode())
+                events += (wire.xadd, entry, bulk, wire.publish, bulk)
+                count += 2
+                if not (channel.book and isinstance(item, Book) and item.action == "update"):
+                    values[wire] = bulk
+            else:
+                values[wire] = bulk
+                events += (wire.publish, bulk)
+                count += 1
+            if wire.series:
+                self._sample(channel, wire, item, samples)
+        head, head_count = self._head(values, fresh)
+        extra = self._creations(fresh)
+        if self.history is not None:
+            extra += self.history.add(samples)
+        return Batch(items, head + b"".join(events), head_count + count, b"".join(extra), len(extra))
+
+    def restore(self) -> tuple[bytes, int]:
+        """Encode what brings an empty Redis to this publisher's last state: newest values, channel names, series."""
+        for wire in self._wires.values():
+            wire.announced = wire.announced and wire.newest is not None
+        channels = [channel for channel, wire in self._wires.items() if wire.announced]
+        values = {wire: wire.newest for wire in self._wires.values() if wire.newest is not None}
+        head, count = self._head(values, channels)
+        extra = self._creations(channels)
+        return head + b"".join(extra), count + len(extra)
+
+    def quote_samples(self) -> list[bytes]:
+        """Return the commands that sample the quotes that changed since the last call."""
+        samples = []
+        for channel, quote in self._quotes.items():
+            ts_ms = quote.ts_recv // NS_PER_MS
+            bid_key, ask_key = self._wires[channel].series_keys
+            if quote.bid is not None:
+                samples.append(Sample(bid_key, ts_ms, quote.bid))
+            if quote.ask is not None:
+                samples.append(Sample(ask_key, ts_ms, quote.ask))
+        self._quotes.clear()
+        return self.history.add(samples) if self.history is not None else []
+
+    def upkeep(self, now_ms: int) -> list[bytes]:
+        """Return the commands that renew the expiry of logs and series and trim what the server does not."""
+        ttl = self._settings.last_value_ttl_s
+        commands: list[bytes] = []
+        for channel, wire in self._wires.items():
+            if channel.event:
+                commands.append(pack("EXPIRE", channel.log, ttl))
+            for key, spec in zip(wire.series_keys, wire.series, strict=False):
+                commands.append(pack("EXPIRE", key, max(ttl, spec.retention_s)))
+                if self.history is not None:
+                    commands += self.history.trim(key, spec, now_ms)
+        return commands
+
+    def _wire(self, channel: ChannelState) -> _Wire:
+        kind = channel.kind.partition(".")[0]
+        settings = self._settings
+        lengths = {"trade": settings.log_trades, "book": settings.log_books, "candle": settings.log_candles}
+        specs: tuple[SeriesSpec, ...] = ()
+        if self.history is not None:
+            specs = series_of(channel.kind, self._series.tick_s, self._series.candle_s)
+        wire = _Wire(channel, lengths.get(kind, settings.log_statuses), settings.last_value_ttl_s, specs)
+        wire.series_keys = tuple(self.keys.series(channel.name, spec.field) for spec in specs)
+        self._wires[channel] = wire
+        return wire
+
+    def _special(self, item: Withdrawal | Renewal, values: dict[_Wire, bytes | None], ts_pub: int) -> None:
+        bulk = None
+        if isinstance(item, Renewal):
+            channel = self.builder.channel(item.snapshot)
+            bulk = _bulk(self.builder.restate(channel, item.snapshot, ts_pub)[1])
+        else:
+            channel = self.builder.named(item.kind, item.venue, item.symbol)
+        values[self._wires.get(channel) or self._wire(channel)] = bulk
+
+    def _head(self, values: dict[_Wire, bytes | None], fresh: Sequence[ChannelState]) -> tuple[bytes, int]:
+        parts: list[bytes] = []
+        for wire, bulk in values.items():
+            wire.newest = bulk
+            parts += (wire.delete,) if bulk is None else (wire.set, bulk, wire.set_tail)
+        for channel in fresh:
+            parts += (pack("SADD", self.keys.channels, channel.name), pack("PUBLISH", self.keys.channels, channel.name))
+        return b"".join(parts), len(values) + 2 * len(fresh)
+
+    def _creations(self, channels: Iterable[ChannelState]) -> list[bytes]:
+        if self.history is None:
+            return []
+        commands: list[bytes] = []
+        for channel in channels:
+            specs = self._wires[channel].series
+            if specs:
+                name = Channel(channel.kind, channel.venue, channel.symbol)
+                commands += self.history.create(self.keys, name, specs, self._instruments.get(channel.symbol))
+        return commands
+
+    def _sample(self, channel: ChannelState, wire: _Wire, item: Message, samples: list[Sample]) -> None:
+        if isinstance(item, Quote):
+            self._quotes[channel] = item
+            return
+        ts = item.ts_event if item.ts_event is not None else item.ts_recv
+        if isinstance(item, Candle):
+            ts = item.start
+        for key, spec in zip(wire.series_keys, wire.series, strict=True):
+            value = getattr(item, spec.field)
+            if value is not None:
+                samples.append(Sample(key, ts // NS_PER_MS, value, item.id))

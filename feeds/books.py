@@ -1,0 +1,143 @@
+"""What a feed publishes of one book: `book` itself, `depth`, and the quote where the venue sends none. Pure.
+
+A keeper is *live* between a snapshot and the first sign that something is wrong; in between nothing leaves it.
+"""
+
+from typing import Protocol
+
+from feeds.adapter import BookUpdate
+from hub.book import OrderBook
+from hub.config import BookSettings
+from hub.intervals import NS_PER_S
+from hub.model import Book, Depth, Level, Message, Quote
+
+__all__ = ["BookKeeper", "Sink"]
+
+
+class Sink(Protocol):
+    """Where canonical messages go: the publisher of a feed, or standard output."""
+
+    def publish(self, message: Message) -> None:
+        """Give `message` its position and send it."""
+
+    def renew(self, snapshot: Book) -> None:
+        """Store a full snapshot at the position of the last update, without sending it."""
+
+    def withdraw(self, kind: str, symbol: str) -> None:
+        """Delete the newest value of a channel."""
+
+
+class BookKeeper:
+    """The book of one symbol on its way out."""
+
+    __slots__ = (
+        "_depth_at", "_depth_gap", "_depth_said", "_dirty", "_levels", "_quote_said", "_settings", "_sink",
+        "_since_snapshot", "_symbol", "_ts_event", "_ts_recv", "_venue", "book", "derive", "live", "want_depth",
+    )  # fmt: skip
+
+    def __init__(self, venue: str, symbol: str, settings: BookSettings, sink: Sink, *, want_depth: bool) -> None:
+        self._venue, self._symbol, self._sink, self._settings = venue, symbol, sink, settings
+        self.book = OrderBook(settings.kept)
+        self.live = False
+        self.derive = True
+        """Make quotes from this book; ends when the venue's own quote is seen."""
+        self.want_depth = want_depth
+        self._levels = settings.depth_levels
+        self._depth_gap = int(NS_PER_S / settings.depth_per_s)
+        self._depth_at = 0
+        self._depth_said: tuple[list[Level], list[Level]] | None = None
+        self._quote_said: tuple[Level | None, Level | None] | None = None
+        self._dirty = False
+        self._since_snapshot = 0
+        self._ts_event: int | None = None
+        self._ts_recv = 0
+
+    def apply(self, update: BookUpdate) -> str | None:
+        """Apply and publish `update`. Returns why the book became invalid, None when it is good.
+
+        The caller invalidates it in that case; nothing of the bad update has been published.
+        """
+        book = self.book
+        if update.snapshot:
+            book.replace(
+                update.bids, update.asks, bids_complete=update.bids_complete, asks_complete=update.asks_complete
+            )
+        elif not self.live:
+            return None
+        else:
+            bids, asks = book.apply(update.bids, update.asks)
+        if book.crossed():
+            return f"crossed book: bid {book.bids.best()} at or above ask {book.asks.best()}"
+        self._ts_event, self._ts_recv = update.ts_event, update.ts_recv
+        if update.snapshot:
+            self._restart()
+        elif bids or asks:
+            self._sink.publish(
+                Book(
+                    self._venue, self._symbol, "", update.ts_event, update.ts_recv, 0,
+                    "update", bids, asks,  # type: ignore[arg-type]  # encoded, never mutated
+                )
+            )  # fmt: skip
+            self._since_snapshot += 1
+            if self._since_snapshot >= self._settings.snapshot_every:
+                self._since_snapshot = 0
+                self._sink.renew(self._snapshot())
+        self._dirty = True
+        if self.derive:
+            self._quote()
+        if update.ts_recv - self._depth_at >= self._depth_gap:
+            self.flush(update.ts_recv)
+        return None
+
+    def invalidate(self) -> None:
+        """Withdraw what readers could take for current."""
+        self.live = False
+        self._sink.withdraw("book", self._symbol)
+        if self.want_depth:
+            self._sink.withdraw("depth", self._symbol)
+        if self.derive:
+            self._sink.withdraw("quote", self._symbol)
+        self._depth_said = self._quote_said = None
+        self._dirty = False
+
+    def republish(self) -> None:
+        """Publish the whole book again: a new epoch begins with it."""
+        if self.live:
+            self._restart()
+
+    def flush(self, now: int) -> None:
+        """Publish the depth when it changed and its turn has come (`now` int ns)."""
+        if not (self._dirty and self.live and self.want_depth) or now - self._depth_at < self._depth_gap:
+            return
+        self._dirty = False
+        self._depth_at = now
+        levels = self.book.bids.levels(self._levels), self.book.asks.levels(self._levels)
+        if levels != self._depth_said:
+            self._depth_said = levels
+            self._sink.publish(
+                Depth(self._venue, self._symbol, "", self._ts_event, self._ts_recv, 0, levels[0], levels[1])
+            )
+
+    def _restart(self) -> None:
+        self.live = True
+        self._since_snapshot = 0
+        self._sink.publish(self._snapshot())
+
+    def _snapshot(self) -> Book:
+        return Book(
+            self._venue, self._symbol, "", self._ts_event, self._ts_recv, 0,
+            "snapshot", self.book.bids.levels(), self.book.asks.levels(),
+        )  # fmt: skip
+
+    def _quote(self) -> None:
+        bid, ask = self.book.bids.best(), self.book.asks.best()
+        if (bid, ask) == self._quote_said:
+            return
+        self._quote_said = bid, ask
+        bid_price, bid_size = bid or (None, None)
+        ask_price, ask_size = ask or (None, None)
+        self._sink.publish(
+            Quote(
+                self._venue, self._symbol, "", self._ts_event, self._ts_recv, 0, bid_price, bid_size, ask_price, ask_size
+            )
+        )

@@ -1,0 +1,301 @@
+"""From an adapter's events to canonical messages: trades, quotes, books, candles, statuses of one venue.
+
+The same code runs in a feed and in `normalize`; they differ in the sink and in who answers fetches. No I/O, no clock:
+time comes in with each call.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeAlias
+
+from feeds.adapter import (
+    Adapter,
+    BookGap,
+    BookUpdate,
+    Event,
+    Fetch,
+    Skipped,
+)
+from feeds.books import BookKeeper, Sink
+from feeds.cadence import Cadence
+from feeds.statuses import StatusBoard
+from hub.candles import CandleBuilder, Due
+from hub.config import BookSettings, CandleSettings
+from hub.instruments import Instrument
+from hub.intervals import NS_PER_MS, NS_PER_S
+from hub.model import Candle, Mark, Quote, State, Status, Ticker, Trade
+from hub.sequence import TradeIds
+
+__all__ = ["Intent", "Pipeline", "Source"]
+
+Intent: TypeAlias = bytes | Fetch
+"""What an adapter wants done: a frame sent, or a REST body fetched."""
+
+
+class Source:
+    """One connection as the pipeline sees it. The higher `generation` wins where two deliver the same."""
+
+    __slots__ = ("adapter", "generation")
+
+    def __init__(self, adapter: Adapter, generation: int) -> None:
+        self.adapter = adapter
+        self.generation = generation
+
+
+class _Symbol:
+    """State of one symbol."""
+
+    __slots__ = (
+        "book_count", "book_owner", "candles", "instrument", "keeper", "quote_count", "quote_owner", "stream_lost",
+        "ticker_owner", "trade_ids",
+    )  # fmt: skip
+
+    def __init__(self, instrument: Instrument, keeper: BookKeeper, candles: CandleBuilder | None, ids: TradeIds) -> None:
+        self.instrument = instrument
+        self.keeper = keeper
+        self.candles = candles
+        self.trade_ids = ids
+        self.book_owner: Source | None = None
+        self.quote_owner = self.ticker_owner = -1
+        self.quote_count = self.book_count = 0
+        self.stream_lost = False
+
+
+class Pipeline:
+    """All symbols of one venue."""
+
+    def __init__(
+        self, adapter: type[Adapter], kinds: Iterable[str], books: BookSettings, candles: CandleSettings, sink: Sink
+    ) -> None:
+        self.venue = adapter.venue
+        self.adapter = adapter
+        self.kinds = frozenset(kinds)
+        self.sink = sink
+        self.board = StatusBoard(self.venue)
+        self.counters: Counter[str] = Counter()
+        self._books, self._candles = books, candles
+        self._symbols: dict[str, _Symbol] = {}
+        self._cadences: dict[tuple[str, str], Cadence] = {}
+        self._forming_at = self._cadence_at = 0
+        self._forming_gap = int(NS_PER_S / candles.forming_per_s)
+        self._handlers: dict[type, Callable[[Source, Any], Sequence[Intent]]] = {
+            Trade: self._trade,
+            Quote: self._quote,
+            BookUpdate: self._book,
+            BookGap: self._gap,
+            Ticker: self._ticker,
+            Mark: self._mark,
+            Skipped: self._skipped,
+        }
+
+    # symbols
+
+    def add(self, instrument: Instrument) -> None:
+        """Begin to keep `instrument`; its book is `resyncing` until a snapshot came."""
+        symbol = instrument.symbol
+        keeper = BookKeeper(self.venue, symbol, self._books, self.sink, want_depth="depth" in self.kinds)
+        candles = None
+        if "candle" in self.kinds:
+            grace = self._candles.grace_ms * NS_PER_MS
+            candles = CandleBuilder(self.venue, symbol, self._candles.intervals, grace)
+        ids = TradeIds(contiguous=self.adapter.trade_ids_contiguous)
+        self._symbols[symbol] = _Symbol(instrument, keeper, candles, ids)
+
+    def own_quotes(self, symbol: str) -> None:
+        """Never derive the quote of `symbol` from its book: the venue sends it."""
+        self._symbols[symbol].keeper.derive = False
+
+    @property
+    def instruments(self) -> list[Instrument]:
+        return [state.instrument for state in self._symbols.values()]
+
+    @property
+    def books_live(self) -> int:
+        return sum(state.keeper.live for state in self._symbols.values())
+
+    # events
+
+    def feed(self, source: Source, events: Iterable[Event | Fetch]) -> list[Intent]:
+        """Take what an adapter made of one frame or body; returns what it wants done next."""
+        intents: list[Intent] = []
+        for event in events:
+            handler = self._handlers.get(type(event))
+            if handler is not None:
+                intents += handler(source, event)
+            elif type(event) is Fetch:
+                intents.append(event)
+            elif isinstance(event, Candle):
+                self.sink.publish(event)
+        return intents
+
+    def _trade(self, source: Source, trade: Trade) -> Sequence[Intent]:
+        state = self._symbols[trade.symbol]
+        if not state.trade_ids.new(trade.trade_id):
+            self.counters["trades_repeated"] += 1
+            return ()
+        missing = state.trade_ids.missing_before(trade.trade_id)
+        if missing is not None:
+            self._trades_lost(state, missing, trade)
+        self.sink.publish(trade)
+        if state.candles is not None:
+            for candle in state.candles.add(trade):
+                self.sink.publish(candle)
+        return ()
+
+    def _trades_lost(self, state: _Symbol, missing: tuple[int, int], trade: Trade) -> None:
+        count = missing[1] - missing[0] + 1
+        self.counters["trades_lost"] += count
+        reason = f"{count} trades lost, ids {missing[0]} to {missing[1]}"
+        self.sink.publish(self.board.note(trade.symbol, "trade", reason, trade.ts_recv))
+        if state.candles is not None:
+            now = trade.ts_event if trade.ts_event is not None else trade.ts_recv
+            state.candles.uncovered(now - 1)
+            state.candles.covered(now)
+
+    def _quote(self, source: Source, quote: Quote) -> Sequence[Intent]:
+        state = self._symbols[quote.symbol]
+        if source.generation < state.quote_owner:
+            return ()
+        state.quote_owner = source.generation
+        state.quote_count += 1
+        state.keeper.derive = False
+        self.sink.publish(quote)
+        return ()
+
+    def _ticker(self, source: Source, ticker: Ticker) -> Sequence[Intent]:
+        state = self._symbols[ticker.symbol]
+        if source.generation >= state.ticker_owner:
+            state.ticker_owner = source.generation
+            self.sink.publish(ticker)
+        return ()
+
+    def _mark(self, source: Source, mark: Mark) -> Sequence[Intent]:
+        self.sink.publish(mark)
+        return ()
+
+    def _skipped(self, source: Source, skipped: Skipped) -> Sequence[Intent]:
+        self.counters[f"skipped_{skipped.reason.replace(' ', '_')}"] += 1
+        return ()
+
+    def _book(self, source: Source, update: BookUpdate) -> Sequence[Intent]:
+        state = self._symbols[update.instrument.symbol]
+        if update.snapshot:
+            if state.book_owner is not None and source.generation < state.book_owner.generation:
+                return ()
+            state.book_owner = source
+        elif state.book_owner is not source:
+            return ()  # an older connection during a rotation: the newer one has these levels already
+        state.book_count += 1
+        keeper = state.keeper
+        was_live = keeper.live
+        problem = keeper.apply(update)
+        if problem is not None:
+            return self._invalid(source, state, problem, update.ts_recv)
+        if keeper.live and not was_live:
+            self._say(self.board.mark(update.instrument.symbol, "book", "live", "book rebuilt", update.ts_recv))
+        return ()
+
+    def _gap(self, source: Source, gap: BookGap) -> Sequence[Intent]:
+        state = self._symbols[gap.instrument.symbol]
+        if state.book_owner is not None and state.book_owner is not source:
+            return source.adapter.resync(gap.instrument)
+        return self._invalid(source, state, gap.reason, gap.ts_recv)
+
+    def _invalid(self, source: Source, state: _Symbol, reason: str, now: int) -> Sequence[Intent]:
+        """Invalidate first, then recover: readers never see the old book unlabelled."""
+        self.counters["resyncs"] += 1
+        self._resyncing(state, reason, now)
+        return source.adapter.resync(state.instrument)
+
+    def _resyncing(self, state: _Symbol, reason: str, now: int) -> None:
+        state.keeper.invalidate()
+        state.book_owner = None
+        # A quote derived from the book went with it, so more than the book is affected.
+        self._say(self.board.mark(state.instrument.symbol, "book", "resyncing", reason, now))
+
+    def _say(self, status: Status | None) -> None:
+        if status is not None:
+            self.sink.publish(status)
+
+    # connections
+
+    def started(self, now: int) -> None:
+        """Before the first connection: no book is good yet, whatever an earlier run left behind."""
+        for state in self._symbols.values():
+            if "book" in self.kinds:
+                self._resyncing(state, "waiting for the first snapshot", now)
+
+    def lost(self, source: Source, symbols: Iterable[str], reason: str, now: int) -> None:
+        """The connection that carried `symbols` is gone and nothing replaced it."""
+        for symbol in symbols:
+            state = self._symbols[symbol]
+            self._say(self.board.mark(symbol, None, "stale", reason, now))
+            state.stream_lost = True
+            if state.candles is not None:
+                state.candles.uncovered(now)
+            if state.keeper.live and state.book_owner in (source, None):
+                self._resyncing(state, reason, now)
+
+    def flowing(self, symbols: Iterable[str], now: int) -> None:
+        """The venue acknowledged streams of `symbols`: what comes from now on is complete."""
+        for symbol in symbols:
+            state = self._symbols.get(symbol)
+            if state is None:
+                continue
+            self._say(self.board.mark(symbol, None, "live", "streams are back", now))
+            state.stream_lost = False
+            if state.candles is not None:
+                state.candles.covered(now)
+
+    def venue_state(self, state: State, reason: str, now: int) -> None:
+        self._say(self.board.mark("*", None, state, reason, now))
+
+    def new_epoch(self) -> None:
+        """Ids start again: every book begins with a snapshot."""
+        for state in self._symbols.values():
+            state.keeper.republish()
+
+    # time
+
+    def tick(self, now: int) -> list[tuple[Instrument, Due]]:
+        """Do what the clock demands; returns the candles that only the venue can tell."""
+        due: list[tuple[Instrument, Due]] = []
+        forming = now - self._forming_at >= self._forming_gap
+        if forming:
+            self._forming_at = now
+        for state in self._symbols.values():
+            state.keeper.flush(now)
+            if state.candles is None:
+                continue
+            closed, wanted = state.candles.close(now)
+            for candle in closed:
+                self.sink.publish(candle)
+            due += [(state.instrument, entry) for entry in wanted]
+            if forming and not state.stream_lost:
+                for candle in state.candles.forming(now):
+                    self.sink.publish(candle)
+        if now - self._cadence_at >= NS_PER_S:
+            self._judge_silence(now)
+        return due
+
+    def _judge_silence(self, now: int) -> None:
+        first, elapsed_s = self._cadence_at == 0, (now - self._cadence_at) / NS_PER_S
+        self._cadence_at = now
+        if first:
+            return
+        for symbol, state in self._symbols.items():
+            if state.stream_lost:
+                continue
+            for kind, count in (("quote", state.quote_count), ("book", state.book_count)):
+                cadence = self._cadences.setdefault((symbol, kind), Cadence())
+                if cadence.tick(count, min(elapsed_s, 5.0)):
+                    usual = f"nothing for {cadence.silent_s:.0f} s, usually one every {cadence.gap_s:.1f} s"
+                    new: State = "stale" if cadence.stale else "live"
+                    reason = usual if cadence.stale else "data flows again"
+                    self._say(self.board.mark(symbol, kind, new, reason, now, cause="silence"))
+
+    def silent(self, symbols: Iterable[str]) -> bool:
+        """Tell whether every judged stream of `symbols` is stale: then the connection itself is to blame."""
+        wanted = set(symbols)
+        judged = [cadence for (symbol, _), cadence in self._cadences.items() if symbol in wanted and cadence.gap_s]
+        return bool(judged) and all(cadence.stale for cadence in judged)

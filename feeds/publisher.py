@@ -1,0 +1,290 @@
+"""A venue's way into Redis: batches over the lean link, outages, epochs.
+
+Per event-loop turn one batch goes out, with at most one on its way; what comes meanwhile is the next batch. So an idle
+feed publishes at once and a busy one in big batches.
+
+While Redis is away messages are held: of state kinds the newest, of event kinds a bounded number. When it is back:
+- same run, nothing dropped: the batch that was not confirmed is sent again with the same ids, then what was held;
+- another run, or events were dropped: a new epoch. Newest values and series are made again, every book begins with a
+  snapshot, and the venue's status says so.
+"""
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Callable, Iterable
+
+from redis.exceptions import RedisError
+
+from feeds.batch import Batch, BatchEncoder, Item, Renewal, Withdrawal
+from hub.builder import MessageBuilder
+from hub.config import HistorySettings, PublisherSettings
+from hub.errors import LeaseHeld, LeaseLost, RedisUnavailable
+from hub.history import History
+from hub.instruments import Instrument
+from hub.keys import Keys
+from hub.lease import Lease
+from hub.link import Link, RedisReplyError, pack
+from hub.model import Book, Message, is_event, kind_of
+
+__all__ = ["Publisher"]
+
+log = logging.getLogger(__name__)
+
+BATCH_MAX = 2000
+UPKEEP_S = 600.0
+RETRY_CAP_S = 2.0
+REFUSED_PAUSE_S = 1.0
+
+
+class Publisher:
+    """Implements feeds.books.Sink over a real Redis.
+
+    `on_new_epoch(reason)` is called when ids start again; it must publish a snapshot of every live book.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        keys: Keys,
+        venue: str,
+        lease: Lease,
+        epoch: int,
+        history: History | None,
+        settings: PublisherSettings,
+        series: HistorySettings,
+        on_new_epoch: Callable[[str], None],
+    ) -> None:
+        self.url, self.keys, self.venue, self.lease = url, keys, venue, lease
+        self.builder = MessageBuilder(keys, epoch)
+        self.encoder = BatchEncoder(self.builder, history, settings, series)
+        self.on_new_epoch = on_new_epoch
+        self.counters = {"published": 0, "batches": 0, "events_dropped": 0, "redis_errors": 0, "redis_reconnects": 0}
+        self._settings = settings
+        self._pending: list[Item] = []
+        self._unconfirmed: Batch | None = None
+        self._resent = False
+        self._lost_events = False
+        self._link: Link | None = None
+        self._busy = True  # no flush may start: one is scheduled, on its way, or Redis is away
+        self._run_id = ""
+        self._fatal: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._idle = asyncio.Event()
+        self._series_due = 0.0
+        self._upkeep_due = 0.0
+        self._series_ms = series.quote_sample_ms
+
+    @property
+    def epoch(self) -> int:
+        return self.builder.epoch
+
+    # feeds.books.Sink
+
+    def publish(self, message: Message) -> None:
+        self._put(message)
+
+    def renew(self, snapshot: Book) -> None:
+        self._put(Renewal(snapshot))
+
+    def withdraw(self, kind: str, symbol: str) -> None:
+        self._put(Withdrawal(kind, self.venue, symbol))
+
+    def _put(self, item: Item) -> None:
+        pending = self._pending
+        pending.append(item)
+        if not self._busy:
+            self._busy = True
+            self._idle.clear()
+            asyncio.get_running_loop().call_soon(self._flush)
+        elif len(pending) > 2 * self._settings.buffer:
+            self._compact()
+
+    def _compact(self) -> None:
+        """Bound what is held: the newest of each state channel, the last events."""
+        states: dict[tuple[type, str], Item] = {}
+        events: list[Item] = []
+        for item in self._pending:
+            if isinstance(item, Message) and not is_event(kind_of(item)):
+                states[type(item), item.symbol] = item
+            else:
+                events.append(item)
+        excess = len(events) - self._settings.buffer
+        if excess > 0:
+            del events[:excess]
+            self.counters["events_dropped"] += excess
+            self._lost_events = True
+        self._pending = [*events, *states.values()]
+
+    def know(self, rows: Iterable[Instrument]) -> None:
+        self.encoder.know(rows)
+
+    # batches
+
+    def _flush(self) -> None:
+        link = self._link
+        if link is None:
+            return
+        if not self._pending:
+            self._busy = False
+            self._idle.set()
+            return
+        items, self._pending = self._pending[:BATCH_MAX], self._pending[BATCH_MAX:]
+        batch = self.encoder.encode(items, time.time_ns())
+        self.counters["published"] += len(items)
+        self.counters["batches"] += 1
+        self._unconfirmed, self._resent = batch, False
+        extra, extra_count = batch.extra, batch.extra_count
+        now = time.monotonic()
+        if now >= self._series_due:
+            self._series_due = now + self._series_ms / 1000
+            more = self._periodic(now)
+            extra, extra_count = extra + b"".join(more), extra_count + len(more)
+        link.send(batch.core + extra, batch.core_count + extra_count, self._confirmed)
+
+    def _periodic(self, now: float) -> list[bytes]:
+        commands = self.encoder.quote_samples()
+        if now >= self._upkeep_due:
+            # The first time soon: expiries must not wait for a feed that lives ten minutes.
+            self._upkeep_due = now + (UPKEEP_S if self._upkeep_due else 5.0)
+            commands += self.encoder.upkeep(time.time_ns() // 1_000_000)
+        return commands
+
+    def _confirmed(self, outcome: list[object] | ConnectionError) -> None:
+        if isinstance(outcome, ConnectionError):
+            return  # run() sees the closed link and sends the batch again
+        batch, self._unconfirmed = self._unconfirmed, None
+        if RedisReplyError in map(type, outcome) and batch is not None:
+            self._errors([str(reply) for reply in outcome if type(reply) is RedisReplyError])
+        if self._lost_events:
+            # Redis refused events: only a new epoch can say so, and run() begins one after a reconnect.
+            self._busy = True
+            if self._link is not None:
+                self._link.close()
+            return
+        self._flush()
+
+    def _errors(self, texts: list[str]) -> None:
+        """Judge error replies: a foreign epoch ends us, a series that is already there is no error."""
+        for text in texts:
+            if "equal or smaller" in text:
+                if not self._resent:
+                    self._fail(LeaseLost(self.venue, "a log holds a larger epoch: another publisher took over"))
+                continue
+            if "key already exists" in text:
+                continue
+            self.counters["redis_errors"] += 1
+            log.warning("redis refused a command venue=%s error=%s", self.venue, text)
+            if text.startswith(("OOM", "MISCONF", "READONLY", "WRONGTYPE")):
+                self._lost_events = True
+
+    def _fail(self, error: Exception) -> None:
+        self._busy = True
+        if not self._fatal.done():
+            self._fatal.set_exception(error)
+
+    # life
+
+    async def run(self) -> None:
+        """Publish until cancelled. Raises LeaseLost when another publisher has the venue."""
+        while True:
+            link = await self._connect()
+            try:
+                await self._resume(link)
+            except LeaseHeld as error:
+                raise LeaseLost(self.venue, str(error)) from error
+            except (ConnectionError, RedisReplyError, RedisError, OSError) as error:
+                log.warning("redis went away again venue=%s reason=%s", self.venue, error)
+                link.close()
+                await asyncio.sleep(0.2)
+                continue
+            self._link = link
+            self._flush()
+            try:
+                await asyncio.wait({link.closed, self._fatal}, return_when=asyncio.FIRST_COMPLETED)
+                if self._fatal.done():
+                    self._fatal.result()
+            finally:
+                self._link, self._busy = None, True
+                link.close()
+            self.counters["redis_reconnects"] += 1
+            if self._lost_events:
+                await asyncio.sleep(REFUSED_PAUSE_S)
+            log.warning("redis connection lost venue=%s held=%d", self.venue, len(self._pending))
+
+    async def _connect(self) -> Link:
+        delay = 0.05
+        while True:
+            try:
+                return await Link.connect(self.url, name=f"tickwire-feed-{self.venue}")
+            except RedisUnavailable as error:
+                log.warning("%s; trying again", error)
+                await asyncio.sleep(random.uniform(delay / 2, delay))
+                delay = min(RETRY_CAP_S, delay * 2)
+
+    async def _resume(self, link: Link) -> None:
+        """Bring Redis and ourselves together again before anything new is sent."""
+        info, *_ = await link.call([pack("INFO", "server")])
+        if isinstance(info, RedisReplyError):
+            raise info
+        run_id = _field(info, "run_id")
+        first, same = not self._run_id, run_id == self._run_id
+        self._run_id = run_id
+        await self.lease.confirm()
+        if first:
+            return
+        if same and not self._lost_events:
+            if self._unconfirmed is not None:
+                batch, self._unconfirmed = self._unconfirmed, None
+                # Series are left out: adding a size twice would be wrong, and a missing sample is not.
+                self._resent = True
+                await self._send(link, batch.core, batch.core_count)
+            return
+        reason = "events were dropped while Redis was away" if same else "Redis came back as another run"
+        await self._begin_epoch(link, reason)
+
+    async def _begin_epoch(self, link: Link, reason: str) -> None:
+        self.builder.start_epoch(await self.lease.acquire(at_least=self.builder.epoch + 1, wait_s=0))
+        data, count = self.encoder.restore()
+        await self._send(link, data, count)
+        unconfirmed = self._unconfirmed.items if self._unconfirmed is not None else []
+        self._unconfirmed, self._lost_events = None, False
+        # Book updates are in the snapshots that follow; a renewal would repeat one of the old epoch.
+        held = [item for item in (*unconfirmed, *self._pending) if not isinstance(item, Book | Renewal)]
+        self._pending = held
+        self.on_new_epoch(reason)
+        log.warning("new epoch venue=%s epoch=%d reason=%s", self.venue, self.builder.epoch, reason)
+
+    async def _send(self, link: Link, data: bytes, count: int) -> None:
+        if not count:
+            return
+        future: asyncio.Future[list[object]] = asyncio.get_running_loop().create_future()
+
+        def done(outcome: list[object] | ConnectionError) -> None:
+            if isinstance(outcome, ConnectionError):
+                future.set_exception(outcome)
+            else:
+                future.set_result(outcome)
+
+        link.send(data, count, done)
+        self._errors([str(reply) for reply in await future if type(reply) is RedisReplyError])
+
+    async def drain(self, timeout_s: float = 2.0) -> bool:
+        """Wait until everything given so far is confirmed; False when `timeout_s` was not enough."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                while self._pending or self._unconfirmed is not None:
+                    self._idle.clear()
+                    await self._idle.wait()
+        except TimeoutError:
+            return False
+        return True
+
+
+def _field(info: object, name: str) -> str:
+    text = info.decode() if isinstance(info, bytes) else str(info)
+    for line in text.splitlines():
+        key, _, value = line.partition(":")
+        if key == name:
+            return value.strip()
+    return ""

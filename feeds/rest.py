@@ -1,0 +1,135 @@
+"""REST to one venue: within its limits, shared by all processes behind one address.
+
+The token bucket lives in Redis; while Redis is away a bucket of this process alone keeps the rules. 429 and 418 stop
+every REST call to the venue, in every process here, until the time the venue stated.
+"""
+
+import asyncio
+import logging
+import socket
+import time
+from collections.abc import Awaitable
+from typing import Any, cast
+
+import aiohttp
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from feeds.adapter import Fetch, Limits
+from hub.errors import FetchError, RateLimited
+from hub.keys import Keys
+from hub.redisio import script
+
+__all__ = ["LocalBucket", "RestClient", "SharedLimiter"]
+
+log = logging.getLogger(__name__)
+
+DEFAULT_PAUSE_S = 60.0
+BAN_PAUSE_S = 300.0
+BODY_MAX = 64 * 1024 * 1024
+
+
+class LocalBucket:
+    """Token bucket of one process; `take` returns seconds to wait, 0 when taken. Time comes in."""
+
+    __slots__ = ("_at", "_tokens", "capacity", "rate")
+
+    def __init__(self, capacity: float, window_s: float) -> None:
+        self.capacity = capacity
+        self.rate = capacity / window_s
+        self._tokens = capacity
+        self._at: float | None = None
+
+    def take(self, cost: float, now: float) -> float:
+        elapsed = now - self._at if self._at is not None else 0.0
+        self._tokens = min(self.capacity, self._tokens + elapsed * self.rate)
+        self._at = now
+        if self._tokens < cost:
+            return (cost - self._tokens) / self.rate
+        self._tokens -= cost
+        return 0.0
+
+
+class SharedLimiter:
+    """The venue's budget for one kind of request (`bucket`), shared through Redis."""
+
+    def __init__(self, client: Redis, keys: Keys, venue: str, bucket: str, capacity: int, window_s: float) -> None:
+        self.client, self.venue, self.capacity, self.window_s = client, venue, capacity, window_s
+        address = socket.gethostname()
+        self._key, self._banned = keys.tokens(venue, bucket, address), keys.banned(venue, address)
+        self._local = LocalBucket(capacity, window_s)
+        self._banned_until = 0.0
+
+    async def take(self, cost: int) -> None:
+        """Wait until `cost` may be spent."""
+        while (wait_s := await self._try(cost)) > 0:
+            await asyncio.sleep(min(wait_s, 5.0))
+
+    async def _try(self, cost: int) -> float:
+        now = time.monotonic()
+        if now < self._banned_until:
+            return self._banned_until - now
+        per_ms = self.capacity / self.window_s / 1000
+        try:
+            reply = self.client.eval(
+                script("take_tokens"), 2, self._key, self._banned, cost, self.capacity, repr(per_ms)
+            )
+            return float(await cast(Awaitable[Any], reply)) / 1000
+        except (RedisError, OSError):
+            return self._local.take(cost, now)
+
+    async def ban(self, pause_s: float) -> int:
+        """Stop everybody for `pause_s`; returns the end as unix ms."""
+        until_ms = int((time.time() + pause_s) * 1000)
+        self._banned_until = time.monotonic() + pause_s
+        try:
+            await self.client.set(self._banned, until_ms, px=max(1, int(pause_s * 1000)))
+        except (RedisError, OSError) as error:
+            log.warning("the ban is known to this process alone venue=%s error=%s", self.venue, error)
+        return until_ms
+
+
+class RestClient:
+    """Fetches bodies from one venue."""
+
+    def __init__(self, venue: str, base_url: str, limits: Limits, client: Redis, keys: Keys) -> None:
+        self.venue, self.base_url, self.limits = venue, base_url.rstrip("/"), limits
+        self.limiter = SharedLimiter(client, keys, venue, "rest", limits.rest_weight, limits.rest_window_s)
+        self.banned_until_ms: int | None = None
+        self._session: aiohttp.ClientSession | None = None
+
+    async def fetch(self, fetch: Fetch) -> bytes:
+        """GET `fetch` and return the body.
+
+        Raises RateLimited when the venue asks for silence, FetchError for everything else that is no 200.
+        """
+        await self.limiter.take(fetch.weight)
+        if self._session is None:
+            timeout = aiohttp.ClientTimeout(total=self.limits.rest_timeout_s)
+            self._session = aiohttp.ClientSession(timeout=timeout, trust_env=True)
+        try:
+            async with self._session.get(self.base_url + fetch.path, params=dict(fetch.params)) as response:
+                if response.status in (418, 429):
+                    raise await self._limited(fetch, response)
+                body = await response.content.read(BODY_MAX)
+                if response.status != 200:
+                    text = body[:200].decode(errors="replace")
+                    raise FetchError(self.venue, fetch.resource, f"HTTP {response.status}: {text}")
+                return body
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise FetchError(self.venue, fetch.resource, str(error) or type(error).__name__) from error
+
+    async def _limited(self, fetch: Fetch, response: aiohttp.ClientResponse) -> RateLimited:
+        default = BAN_PAUSE_S if response.status == 418 else DEFAULT_PAUSE_S
+        try:
+            pause_s = max(1.0, float(response.headers.get("Retry-After", default)))
+        except ValueError:
+            pause_s = default
+        self.banned_until_ms = await self.limiter.ban(pause_s)
+        reason = f"HTTP {response.status}, silence for {pause_s:.0f} s"
+        return RateLimited(self.venue, fetch.resource, reason, self.banned_until_ms)
+
+    async def close(self) -> None:
+        if self._session is not None:
+            await self._session.close()
+            self._session = None

@@ -1,0 +1,1 @@
+"""One file per venue: wire format and rules, no I/O."""

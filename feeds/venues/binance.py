@@ -1,0 +1,473 @@
+"""Binance spot.
+
+Documentation: https://developers.binance.com/docs/binance-spot-api-docs (web-socket-streams, rest-api/market-data-endpoints)
+
+Quirks:
+- The combined form `{"stream": …, "data": …}` names the stream; raw payloads (`/ws/<stream>`) do not, and best bid/ask
+  has no event type and no time. Both forms are read.
+- There is no book snapshot on the socket: the diffs are held until a REST snapshot fits them.
+- A REST snapshot has at most 5000 levels a side; what lies beyond stays unknown until it changes.
+- Trades are the aggregated ones: one taker order at one price is one message, and their ids have no holes.
+"""
+
+from collections.abc import Callable, Sequence
+from decimal import Decimal
+from typing import Any, ClassVar
+from urllib.parse import parse_qs, urlsplit
+
+import msgspec
+from msgspec import Raw, Struct
+
+from feeds.adapter import (
+    Acked,
+    Adapter,
+    BookGap,
+    BookUpdate,
+    Event,
+    Fetch,
+    Limits,
+    Refused,
+    Rotate,
+    Skipped,
+    Subscription,
+)
+from hub.errors import SequenceGap, WireError
+from hub.instruments import Instrument, canonical_symbol
+from hub.intervals import NS_PER_MS, interval_ns
+from hub.model import CANDLE_TYPES, Candle, Level, Quote, Ticker, Trade
+from hub.sequence import SnapshotSync
+
+__all__ = ["Binance"]
+
+
+class _Frame(Struct, gc=False):
+    """`{"stream":"btcusdt@aggTrade","data":{…}}`, or an answer `{"result":null,"id":1}`, `{"code":2,"msg":"…"}`."""
+
+    stream: str = ""
+    data: Raw = Raw()
+    id: int | str | None = None
+    error: Raw | None = None
+    msg: str | None = None
+    e: str = ""
+    s: str = ""
+    result: Raw = Raw()
+
+
+class _AggTrade(Struct, gc=False):
+    """`{"e":"aggTrade","E":ms,"s":"BTCUSDT","a":1,"p":"1.0","q":"2.0","f":1,"l":3,"T":ms,"m":true}`; m: buyer is maker."""
+
+    a: int
+    p: float
+    q: float
+    f: int
+    l: int  # noqa: E741 - the venue's name
+    T: int
+    m: bool
+
+
+class _Trade(Struct, gc=False):
+    """`{"e":"trade","E":ms,"s":"BTCUSDT","t":1,"p":"1.0","q":"2.0","T":ms,"m":true}`: a single fill."""
+
+    t: int
+    p: float
+    q: float
+    T: int
+    m: bool
+
+
+class _BookTicker(Struct, gc=False):
+    """`{"u":1,"s":"BTCUSDT","b":"1.0","B":"2.0","a":"1.1","A":"3.0"}`: no type, no time."""
+
+    b: float
+    B: float
+    a: float
+    A: float
+
+
+class _Diff(Struct, gc=False):
+    """`{"e":"depthUpdate","E":ms,"s":"BTCUSDT","U":1,"u":3,"b":[["1.0","2.0"]],"a":[]}`: U..u inclusive, sizes absolute."""
+
+    E: int
+    U: int
+    u: int
+    b: list[Level]
+    a: list[Level]
+
+
+class _Ticker(Struct, gc=False):
+    """`{"e":"24hrTicker","E":ms,"s":"BTCUSDT","c":last,"o":open,"h":high,"l":low,"v":base,"q":quote,"b":bid,"a":ask}`."""
+
+    E: int
+    c: float
+    o: float
+    h: float
+    l: float  # noqa: E741 - the venue's name
+    v: float
+    q: float
+    b: float | None = None
+    a: float | None = None
+
+
+class _DepthSnapshot(Struct, gc=False):
+    """`GET /api/v3/depth`: `{"lastUpdateId":1,"bids":[["1.0","2.0"]],"asks":[]}`."""
+
+    lastUpdateId: int
+    bids: list[Level]
+    asks: list[Level]
+
+
+class _Filter(Struct):
+    filterType: str
+    tickSize: float | None = None
+    stepSize: float | None = None
+    minNotional: float | None = None
+
+
+class _Symbol(Struct):
+    symbol: str
+    status: str
+    baseAsset: str
+    quoteAsset: str
+    filters: list[_Filter] = []
+
+
+class _ExchangeInfo(Struct):
+    symbols: list[_Symbol]
+
+
+_Kline = tuple[int, str, str, str, str, str, int, str, int, str, str, str]
+"""open time, open, high, low, close, volume, close time, quote volume, trades, taker base, taker quote, unused"""
+
+_decode_frame = msgspec.json.Decoder(_Frame).decode
+_decode_agg_trade = msgspec.json.Decoder(_AggTrade, strict=False).decode
+_decode_trade = msgspec.json.Decoder(_Trade, strict=False).decode
+_decode_book_ticker = msgspec.json.Decoder(_BookTicker, strict=False).decode
+_decode_diff = msgspec.json.Decoder(_Diff, strict=False).decode
+_decode_ticker = msgspec.json.Decoder(_Ticker, strict=False).decode
+_decode_snapshot = msgspec.json.Decoder(_DepthSnapshot, strict=False).decode
+_decode_info = msgspec.json.Decoder(_ExchangeInfo, strict=False).decode
+_decode_klines = msgspec.json.Decoder(list[_Kline]).decode
+
+_STATUS = {"TRADING": "trading", "HALT": "halted", "BREAK": "break", "CANCEL_ONLY": "cancel_only"}
+
+#: Sizes of full pages: a side with this many levels goes on beyond them.
+_PAGES = frozenset({5, 10, 20, 50, 100, 500, 1000, 5000})
+
+_Handler = Callable[[Any, Instrument, int], list[Event | Fetch]]
+
+
+class Binance(Adapter):
+    """One connection to Binance spot; see feeds/adapter.py."""
+
+    venue = "binance"
+    ws_url = "wss://stream.binance.com:9443"
+    ws_path = "/stream"
+    rest_url = "https://api.binance.com"
+    limits = Limits(
+        streams_per_connection=1024,
+        messages_per_s=5,
+        connects=300,
+        connects_window_s=300,
+        rest_weight=6000,
+        rest_window_s=60,
+        lifetime_s=86_400,
+        heartbeat_s=60,
+    )
+    channels: ClassVar[dict[str, str]] = {
+        "trade": "aggTrade",
+        "quote": "bookTicker",
+        "book": "depth@100ms",
+        "depth": "depth@100ms",
+        "ticker": "ticker",
+        "candle": "aggTrade",
+    }
+    candle_intervals = frozenset(
+        {"1s", "1m", "3m", "5m", "15m", "30m", "1h", "2h", "4h", "6h", "8h", "12h", "1d"}
+    )
+    trade_ids_contiguous = True
+
+    def __init__(self, instruments: Sequence[Instrument], book_levels: int = 1000) -> None:
+        super().__init__(instruments, book_levels)
+        self._instruments = {row.venue_symbol: row for row in instruments}
+        self._routes: dict[str, tuple[_Handler, Instrument]] = {}
+        self._syncs: dict[str, SnapshotSync[BookUpdate]] = {}
+        self._fetching: set[str] = set()
+        self._requests: dict[int | str, tuple[str, ...]] = {}
+        self._next_id = 1
+        self._handlers: dict[str, _Handler] = {
+            "aggTrade": self._agg_trade,
+            "trade": self._trade,
+            "bookTicker": self._book_ticker,
+            "depth": self._diff,
+            "depthUpdate": self._diff,
+            "ticker": self._ticker,
+            "24hrTicker": self._ticker,
+        }
+
+    # instruments
+
+    @classmethod
+    def instruments_fetch(cls) -> Fetch:
+        return Fetch(resource="exchangeInfo", path="/api/v3/exchangeInfo", weight=20)
+
+    @classmethod
+    def parse_instruments(cls, body: bytes) -> list[Instrument]:
+        try:
+            return [cls._instrument(row) for row in _decode_info(body).symbols]
+        except msgspec.MsgspecError as error:
+            raise WireError(cls.venue, f"exchangeInfo: {error}") from error
+
+    @classmethod
+    def _instrument(cls, row: _Symbol) -> Instrument:
+        filters = {entry.filterType: entry for entry in row.filters}
+        price, lot = filters.get("PRICE_FILTER"), filters.get("LOT_SIZE")
+        notional = filters.get("NOTIONAL") or filters.get("MIN_NOTIONAL")
+        return Instrument(
+            venue=cls.venue,
+            venue_symbol=row.symbol,
+            symbol=canonical_symbol("spot", row.baseAsset, row.quoteAsset),
+            kind="spot",
+            base=row.baseAsset,
+            quote=row.quoteAsset,
+            name=f"{row.baseAsset}/{row.quoteAsset}",
+            tick_size=price.tickSize if price else None,
+            lot_size=lot.stepSize if lot else None,
+            min_notional=notional.minNotional if notional else None,
+            status=_STATUS.get(row.status, row.status.lower()),
+        )
+
+    @classmethod
+    def resource_of(cls, url: str) -> tuple[str, str]:
+        parts = urlsplit(url)
+        symbol = parse_qs(parts.query).get("symbol", [""])[0].split(" ")[0]
+        return parts.path.rsplit("/", 1)[-1], symbol
+
+    # subscriptions
+
+    def venue_channels(self, subs: Sequence[Subscription]) -> list[str]:
+        names = (f"{sub.instrument.venue_symbol.lower()}@{self.channels[sub.kind]}" for sub in subs)
+        return list(dict.fromkeys(names))
+
+    def subscribe(self, subs: Sequence[Subscription]) -> list[bytes]:
+        return self._request("SUBSCRIBE", self.venue_channels(subs))
+
+    def unsubscribe(self, subs: Sequence[Subscription]) -> list[bytes]:
+        return self._request("UNSUBSCRIBE", self.venue_channels(subs))
+
+    def _request(self, method: str, names: list[str]) -> list[bytes]:
+        frames = []
+        for at in range(0, len(names), self.limits.subscribe_batch):
+            batch = names[at : at + self.limits.subscribe_batch]
+            frames.append(msgspec.json.encode({"method": method, "params": batch, "id": self._next_id}))
+            if method == "SUBSCRIBE":
+                self._requests[self._next_id] = tuple(batch)
+            self._next_id += 1
+        return frames
+
+    # frames
+
+    def receive(self, payload: bytes, ts_recv: int) -> list[Event | Fetch]:
+        try:
+            frame = _decode_frame(payload)
+            try:
+                handler, instrument = self._routes[frame.stream]
+            except KeyError:
+                return self._first(frame, payload, ts_recv)
+            return handler(frame.data, instrument, ts_recv)
+        except msgspec.MsgspecError as error:
+            raise WireError(self.venue, str(error)) from error
+
+    def _first(self, frame: _Frame, payload: bytes, ts_recv: int) -> list[Event | Fetch]:
+        """Route what has no route yet: first frame of a stream, raw payloads, answers."""
+        if not frame.stream and not frame.e and (frame.id is not None or frame.error or frame.msg):
+            return self._answer(frame)
+        symbol, _, channel = frame.stream.partition("@")
+        if not frame.stream or symbol.startswith("!"):
+            return self._raw(bytes(frame.data) if frame.stream else payload, ts_recv)
+        return self._dispatch(frame.stream, symbol.upper(), channel, frame.data, ts_recv)
+
+    def _raw(self, payload: bytes, ts_recv: int) -> list[Event | Fetch]:
+        if payload[:1] != b"{":
+            return [Skipped("array")]
+        inner = _decode_frame(payload)
+        if inner.e == "serverShutdown":
+            return [Rotate("the venue announced a shutdown")]
+        if not inner.s:
+            return [Skipped("unknown message")]
+        return self._dispatch("", inner.s, inner.e or "bookTicker", payload, ts_recv)
+
+    def _dispatch(self, stream: str, venue_symbol: str, channel: str, data: Raw | bytes, ts_recv: int) -> list[Event | Fetch]:
+        instrument = self._instruments.get(venue_symbol)
+        if instrument is None:
+            return [Skipped("unknown symbol")]
+        handler = self._handlers.get(channel if channel != "depth@100ms" else "depth")
+        if handler is None:
+            return [Skipped("unknown channel")]
+        if channel in {"aggTrade", "trade"}:
+            # Both forms of one symbol would count each fill twice: the first form seen is the one.
+            other = self._trade if channel == "aggTrade" else self._agg_trade
+            if any(route == (other, instrument) for route in self._routes.values()):
+                return [Skipped("second trade form")]
+        events = handler(data, instrument, ts_recv)
+        self._routes[stream or f"{venue_symbol} {channel}"] = (handler, instrument)
+        return events
+
+    def _answer(self, frame: _Frame) -> list[Event | Fetch]:
+        channels = self._requests.pop(frame.id, ()) if frame.id is not None else ()
+        if frame.error is not None or frame.msg is not None:
+            return [Refused(channels, frame.msg or bytes(frame.error or b"").decode())]
+        result: list[Event | Fetch] = [Acked(channels)] if channels else []
+        for name in channels:
+            symbol, _, channel = name.partition("@")
+            instrument = self._instruments.get(symbol.upper())
+            if channel == self.channels["book"] and instrument is not None:
+                result += self._wanted(instrument)
+        return result
+
+    def _agg_trade(self, data: Any, instrument: Instrument, ts_recv: int) -> list[Event | Fetch]:
+        m = _decode_agg_trade(data)
+        return [
+            Trade(
+                self.venue, instrument.symbol, "", m.T * NS_PER_MS, ts_recv, 0,
+                m.p, m.q, "sell" if m.m else "buy", str(m.a), m.l - m.f + 1,
+            )
+        ]  # fmt: skip
+
+    def _trade(self, data: Any, instrument: Instrument, ts_recv: int) -> list[Event | Fetch]:
+        m = _decode_trade(data)
+        side = "sell" if m.m else "buy"
+        return [Trade(self.venue, instrument.symbol, "", m.T * NS_PER_MS, ts_recv, 0, m.p, m.q, side, str(m.t))]  # type: ignore[arg-type]
+
+    def _book_ticker(self, data: Any, instrument: Instrument, ts_recv: int) -> list[Event | Fetch]:
+        m = _decode_book_ticker(data)
+        return [Quote(self.venue, instrument.symbol, "", None, ts_recv, 0, m.b, m.B, m.a, m.A)]
+
+    def _ticker(self, data: Any, instrument: Instrument, ts_recv: int) -> list[Event | Fetch]:
+        m = _decode_ticker(data)
+        return [
+            Ticker(
+                self.venue, instrument.symbol, "", m.E * NS_PER_MS, ts_recv, 0,
+                m.c, m.o, m.h, m.l, m.v, m.q, m.b, m.a,
+            )
+        ]  # fmt: skip
+
+    # book
+
+    def _diff(self, data: Any, instrument: Instrument, ts_recv: int) -> list[Event | Fetch]:
+        m = _decode_diff(data)
+        update = BookUpdate(instrument, False, m.b, m.a, m.E * NS_PER_MS, ts_recv)
+        sync = self._syncs.get(instrument.symbol)
+        if sync is None:
+            sync = self._syncs[instrument.symbol] = SnapshotSync()
+        try:
+            if sync.delta(m.U, m.u, update):
+                return [update]
+        except SequenceGap as gap:
+            return [BookGap(instrument, str(gap), ts_recv)]
+        return [] if sync.live else self._wanted(instrument)
+
+    def _wanted(self, instrument: Instrument) -> list[Event | Fetch]:
+        """Ask for a snapshot unless one is on its way."""
+        if instrument.symbol in self._fetching:
+            return []
+        self._fetching.add(instrument.symbol)
+        limit = self.book_levels
+        return [
+            Fetch(
+                resource="depth",
+                path="/api/v3/depth",
+                params=(("symbol", instrument.venue_symbol), ("limit", str(limit))),
+                weight=5 if limit <= 100 else 25 if limit <= 500 else 50 if limit <= 1000 else 250,
+                instrument=instrument,
+            )
+        ]
+
+    def resync(self, instrument: Instrument) -> list[bytes | Fetch]:
+        sync = self._syncs.get(instrument.symbol)
+        if sync is not None and sync.live:
+            sync.reset()
+        return [intent for intent in self._wanted(instrument) if isinstance(intent, Fetch)]
+
+    def snapshot(self, fetch: Fetch, body: bytes, ts_recv: int) -> list[Event | Fetch]:
+        try:
+            if fetch.resource == "klines":
+                return [*self._klines(fetch, body, ts_recv)]
+            return self._depth_snapshot(fetch, body, ts_recv)
+        except msgspec.MsgspecError as error:
+            raise WireError(self.venue, f"{fetch.resource}: {error}") from error
+
+    def _depth_snapshot(self, fetch: Fetch, body: bytes, ts_recv: int) -> list[Event | Fetch]:
+        instrument = fetch.instrument
+        assert instrument is not None
+        m = _decode_snapshot(body)
+        self._fetching.discard(instrument.symbol)
+        sync = self._syncs.setdefault(instrument.symbol, SnapshotSync())
+        if sync.live:
+            return []
+        held = sync.snapshot(m.lastUpdateId)
+        if held is None:
+            return self._wanted(instrument)
+        first = BookUpdate(
+            instrument, True, m.bids, m.asks, None, ts_recv, self._complete(m.bids), self._complete(m.asks)
+        )
+        return [first, *held]
+
+    def _complete(self, levels: list[Level]) -> bool:
+        return len(levels) < self.book_levels and len(levels) not in _PAGES
+
+    # candles
+
+    @classmethod
+    def candles_fetch(cls, instrument: Instrument, interval: str, start: int, count: int) -> Fetch | None:
+        if interval not in cls.candle_intervals:
+            return None
+        params = (
+            ("symbol", instrument.venue_symbol),
+            ("interval", interval),
+            ("startTime", str(start // NS_PER_MS)),
+            ("limit", str(min(count, 1000))),
+        )
+        return Fetch(
+            resource="klines",
+            path="/api/v3/klines",
+            params=params,
+            weight=2,
+            instrument=instrument,
+            interval=interval,
+            start=start,
+        )
+
+    def _klines(self, fetch: Fetch, body: bytes, ts_recv: int) -> list[Candle]:
+        instrument = fetch.instrument
+        assert instrument is not None
+        # The last row may be the candle that is still open.
+        rows = [row for row in _decode_klines(body) if row[0] * NS_PER_MS + interval_ns(fetch.interval) <= ts_recv]
+        return [self._candle(instrument, fetch.interval, row, ts_recv) for row in rows]
+
+    def _candle(self, instrument: Instrument, interval: str, row: _Kline, ts_recv: int) -> Candle:
+        volume, notional, bought, bought_notional = (Decimal(row[at]) for at in (5, 7, 9, 10))
+        return CANDLE_TYPES[interval](
+            venue=self.venue,
+            symbol=instrument.symbol,
+            id="",
+            ts_event=row[6] * NS_PER_MS,
+            ts_recv=ts_recv,
+            ts_pub=0,
+            start=row[0] * NS_PER_MS,
+            open=float(row[1]),
+            high=float(row[2]),
+            low=float(row[3]),
+            close=float(row[4]),
+            volume=float(volume),
+            notional=float(notional),
+            vwap=float(notional / volume) if volume else None,
+            trades=row[8],
+            buy_trades=None,
+            sell_trades=None,
+            buy_volume=float(bought),
+            sell_volume=float(volume - bought),
+            buy_notional=float(bought_notional),
+            sell_notional=float(notional - bought_notional),
+            source="venue",
+            revision=0,
+        )

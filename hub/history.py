@@ -1,0 +1,147 @@
+"""What was: numbers over time, one series per channel and field.
+
+Two implementations of one interface: TimeSeries, and sorted sets for a Redis or Valkey without the module. Writers get
+packed commands for their own pipeline (hub/link.py); readers call `range`. Several values in one millisecond become
+one, by the field's policy: the last, or their sum.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal, Protocol, TypeAlias
+
+from msgspec import Struct
+from redis.asyncio import Redis
+
+from hub.instruments import Instrument
+from hub.keys import Channel, Keys
+from hub.link import pack
+
+__all__ = ["History", "Sample", "SeriesSpec", "SortedSets", "TimeSeries", "has_timeseries", "open_history", "series_of"]
+
+Policy: TypeAlias = Literal["last", "sum"]
+
+CHUNK_BYTES = 1024
+
+
+class SeriesSpec(Struct, frozen=True):
+    """One field of a channel that has a series."""
+
+    field: str
+    policy: Policy
+    retention_s: int
+
+
+class Sample(Struct, frozen=True, gc=False):
+    """A value at `ts_ms`; `unique` tells apart values of one millisecond where the server cannot add them up."""
+
+    key: str
+    ts_ms: int
+    value: float
+    unique: str = ""
+
+
+_CANDLE_FIELDS = ("open", "high", "low", "close", "volume", "buy_volume", "sell_volume")
+
+
+def series_of(kind: str, tick_s: int, candle_s: int) -> tuple[SeriesSpec, ...]:
+    """Return the fields of `kind` that have a series: quotes, trades, and candles of 10s and 1m."""
+    if kind == "quote":
+        return SeriesSpec("bid", "last", tick_s), SeriesSpec("ask", "last", tick_s)
+    if kind == "trade":
+        return SeriesSpec("price", "last", tick_s), SeriesSpec("size", "sum", tick_s)
+    if kind in {"candle.10s", "candle.1m"}:
+        return tuple(SeriesSpec(field, "last", candle_s) for field in _CANDLE_FIELDS)
+    return ()
+
+
+class History(Protocol):
+    """Where series are kept."""
+
+    def create(self, keys: Keys, channel: Channel, specs: Iterable[SeriesSpec], row: Instrument | None) -> list[bytes]:
+        """Return the commands that make the series of `channel`; harmless where they exist."""
+
+    def add(self, samples: Sequence[Sample]) -> list[bytes]:
+        """Return the commands that write `samples`."""
+
+    def trim(self, key: str, spec: SeriesSpec, now_ms: int) -> list[bytes]:
+        """Return the commands that drop what is older than the retention."""
+
+    async def range(self, key: str, start_ms: int, end_ms: int, limit: int, policy: Policy) -> list[tuple[int, float]]:
+        """Return (ms, value), oldest first, of `start_ms..end_ms` inclusive; [] where there is no series."""
+
+
+class TimeSeries:
+    """Series in the TimeSeries module. Retention is the server's work."""
+
+    def __init__(self, client: Redis) -> None:
+        self.client = client
+
+    def create(self, keys: Keys, channel: Channel, specs: Iterable[SeriesSpec], row: Instrument | None) -> list[bytes]:
+        labels: list[str] = ["kind", channel.kind, "venue", channel.venue, "symbol", channel.symbol]
+        if row is not None:
+            labels += ["base", row.base, "quote", row.quote]
+        return [
+            pack(
+                "TS.CREATE", keys.series(channel.name, spec.field), "RETENTION", spec.retention_s * 1000,
+                "CHUNK_SIZE", CHUNK_BYTES, "DUPLICATE_POLICY", spec.policy.upper(),
+                "LABELS", *labels, "field", spec.field,
+            )
+            for spec in specs
+        ]  # fmt: skip
+
+    def add(self, samples: Sequence[Sample]) -> list[bytes]:
+        args: list[str | int | float] = []
+        for sample in samples:
+            args += (sample.key, sample.ts_ms, sample.value)
+        return [pack("TS.MADD", *args)] if args else []
+
+    def trim(self, key: str, spec: SeriesSpec, now_ms: int) -> list[bytes]:
+        return []
+
+    async def range(self, key: str, start_ms: int, end_ms: int, limit: int, policy: Policy) -> list[tuple[int, float]]:
+        pipe = self.client.pipeline(transaction=False)
+        pipe.execute_command("TS.RANGE", key, max(start_ms, 0), end_ms, "COUNT", limit)
+        (reply,) = await pipe.execute(raise_on_error=False)
+        if isinstance(reply, Exception):
+            if "does not exist" in str(reply):
+                return []
+            raise reply
+        return [(int(ts), float(value)) for ts, value in reply]
+
+
+class SortedSets:
+    """Series in sorted sets: score ms, member `ms:unique:value`. The writer trims; values are merged on reading."""
+
+    def __init__(self, client: Redis) -> None:
+        self.client = client
+
+    def create(self, keys: Keys, channel: Channel, specs: Iterable[SeriesSpec], row: Instrument | None) -> list[bytes]:
+        return []
+
+    def add(self, samples: Sequence[Sample]) -> list[bytes]:
+        return [
+            pack("ZADD", sample.key, sample.ts_ms, f"{sample.ts_ms}:{sample.unique}:{sample.value!r}")
+            for sample in samples
+        ]
+
+    def trim(self, key: str, spec: SeriesSpec, now_ms: int) -> list[bytes]:
+        return [pack("ZREMRANGEBYSCORE", key, "-inf", f"({now_ms - spec.retention_s * 1000}")]
+
+    async def range(self, key: str, start_ms: int, end_ms: int, limit: int, policy: Policy) -> list[tuple[int, float]]:
+        members: list[Any] = await self.client.zrange(key, start_ms, end_ms, byscore=True)
+        merged: dict[int, float] = {}
+        for member in members:
+            ts, _, value = member.decode().split(":", 2)
+            number = float(value)
+            merged[int(ts)] = merged.get(int(ts), 0.0) + number if policy == "sum" else number
+        return sorted(merged.items())[:limit]
+
+
+async def has_timeseries(client: Redis) -> bool:
+    """Tell whether the server has the TimeSeries module, loaded or built in."""
+    replies = await client.execute_command("COMMAND", "INFO", "TS.MADD")
+    return bool(replies) and bool(replies[0] if isinstance(replies, list) else replies)
+
+
+async def open_history(client: Redis) -> History:
+    """Return the history that this server can keep."""
+    return TimeSeries(client) if await has_timeseries(client) else SortedSets(client)
