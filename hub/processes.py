@@ -17,6 +17,8 @@ import logging
 import os
 import signal
 import sys
+import threading
+import time
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any, Final, NoReturn
@@ -42,7 +44,8 @@ EXIT_CODES: Final[dict[type[HubError], int]] = {
 }
 
 PARENT_POLL_S: Final = 0.5
-ORPHAN_LIMIT_S: Final = 5
+#: How long a process whose supervisor died may take to clean up; nobody else would end one that hangs.
+ORPHAN_LIMIT_S = 5.0
 _PR_SET_PDEATHSIG: Final = 1
 # Loaded at import: between fork and exec, where die_with_parent also runs, nothing may be loaded any more.
 _libc: Final = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
@@ -89,9 +92,10 @@ def run(main: Callable[[], Coroutine[Any, Any, int | None]], name: str, settings
     SIGTERM and SIGINT cancel it; it ends by cleaning up. Under a supervisor it is also cancelled when that one dies.
     """
     log.setup(settings.log, name)
+    _end_with_supervisor()
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            code = runner.run(_until_signal(main, _supervisor()))
+            code = runner.run(_until_signal(main))
     except (HubError, BaseExceptionGroup) as error:
         known = _hub_error(error)
         if known is None:
@@ -110,47 +114,42 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     return factory
 
 
-def _supervisor() -> int | None:
-    """Return the process id this process must not outlive; None when it runs on its own."""
+def _end_with_supervisor() -> None:
+    """Have this process end with the one that started it, where that asked for it by SUPERVISED."""
     text = os.environ.get(SUPERVISED, "")
     if not text:
-        return None
+        return
     parent = int(text) if text.isdigit() and int(text) > 1 else os.getppid()
     die_with_parent(parent)
-    return parent
+    # The kernel's signal exists on Linux alone; a thread works everywhere, and while the event loop hangs, too.
+    threading.Thread(target=_watch_parent, args=(parent,), name="supervisor watch", daemon=True).start()
 
 
-async def _until_signal(main: Callable[[], Coroutine[Any, Any, int | None]], parent: int | None) -> int:
+def _watch_parent(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(PARENT_POLL_S)
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(ORPHAN_LIMIT_S)
+    os._exit(1)
+
+
+async def _until_signal(main: Callable[[], Coroutine[Any, Any, int | None]]) -> int:
     loop = asyncio.get_running_loop()
     work = loop.create_task(main())
     stopping = False
 
-    def stop(reason: str) -> None:
+    def stop(signum: signal.Signals) -> None:
         nonlocal stopping
         if not stopping:
             stopping = True
-            logger.info("stopping reason=%s", reason)
-            if parent is not None and os.getppid() != parent:
-                # Nobody is left to escalate. The default action of SIGALRM ends even a process that hangs.
-                signal.alarm(ORPHAN_LIMIT_S)
+            logger.info("stopping signal=%s", signum.name)
             work.cancel()
 
     for signum in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(signum, stop, signum.name)
-    watch = loop.create_task(_watch_parent(parent, stop)) if parent is not None else None
+        loop.add_signal_handler(signum, stop, signum)
     try:
         return await work or 0
     except asyncio.CancelledError:
         if not stopping:
             raise
         return 0
-    finally:
-        if watch is not None:
-            watch.cancel()
-
-
-async def _watch_parent(parent: int, stop: Callable[[str], None]) -> None:
-    # The kernel's signal (die_with_parent) exists on Linux alone; this works everywhere.
-    while os.getppid() == parent:  # noqa: ASYNC110 - a parent's death sets no event
-        await asyncio.sleep(PARENT_POLL_S)
-    stop("supervisor ended")
