@@ -24,6 +24,9 @@ ACK_TIMEOUT_S = 10.0
 ACK_TRIES = 3
 OPEN_TIMEOUT_S = 10.0
 
+#: What begins the events of a frame that is about the connection itself.
+_ANSWERS = frozenset({Acked, Refused, Rotate})
+
 Submit = Callable[[Fetch, Callable[[Fetch, bytes], None], Callable[[], bool]], None]
 
 
@@ -131,7 +134,8 @@ class Connection:
                 self._bad_frame(error, payload)
                 continue
             if events:
-                self._notice(events, now)
+                if type(events[0]) in _ANSWERS:
+                    self._notice(events, now)
                 intents = feed(source, events)
                 if intents:
                     self._act(intents)

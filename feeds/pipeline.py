@@ -47,7 +47,7 @@ class _Symbol:
 
     __slots__ = (
         "book_count", "book_owner", "candles", "instrument", "keeper", "quote_count", "quote_owner", "stream_lost",
-        "ticker_owner", "trade_ids",
+        "ticker_count", "ticker_owner", "trade_count", "trade_ids",
     )  # fmt: skip
 
     def __init__(self, instrument: Instrument, keeper: BookKeeper, candles: CandleBuilder | None, ids: TradeIds) -> None:
@@ -57,7 +57,7 @@ class _Symbol:
         self.trade_ids = ids
         self.book_owner: Source | None = None
         self.quote_owner = self.ticker_owner = -1
-        self.quote_count = self.book_count = 0
+        self.quote_count = self.book_count = self.trade_count = self.ticker_count = 0
         self.stream_lost = False
 
 
@@ -78,6 +78,7 @@ class Pipeline:
         self._cadences: dict[tuple[str, str], Cadence] = {}
         self._forming_at = self._cadence_at = 0
         self._forming_gap = int(NS_PER_S / candles.forming_per_s)
+        self._newest: dict[str, int] = {}
         self._handlers: dict[type, Callable[[Source, Any], Sequence[Intent]]] = {
             Trade: self._trade,
             Quote: self._quote,
@@ -109,6 +110,35 @@ class Pipeline:
     def instruments(self) -> list[Instrument]:
         return [state.instrument for state in self._symbols.values()]
 
+    def count(self, symbol: str, kind: str) -> int:
+        """Return how many messages of `kind` came for `symbol`."""
+        state = self._symbols[symbol]
+        counts = {
+            "trade": state.trade_count,
+            "candle": state.trade_count,
+            "quote": state.quote_count,
+            "book": state.book_count,
+            "depth": state.book_count,
+            "ticker": state.ticker_count,
+        }
+        return counts.get(kind, 0)
+
+    def totals(self) -> dict[str, tuple[int, int]]:
+        """Return (messages, newest ts_recv in ns) by kind over all symbols."""
+        result: dict[str, tuple[int, int]] = {}
+        for kind in ("trade", "quote", "book", "ticker"):
+            if kind in self.kinds:
+                count = sum(self.count(symbol, kind) for symbol in self._symbols)
+                result[kind] = (count, self._newest.get(kind, 0))
+        return result
+
+    def owns_books(self, source: Source, symbols: Iterable[str]) -> bool:
+        """Tell whether `source` carries a live book of each of `symbols`."""
+        if "book" not in self.kinds:
+            return True
+        states = (self._symbols[symbol] for symbol in symbols)
+        return all(state.book_owner is source and state.keeper.live for state in states)
+
     @property
     def books_live(self) -> int:
         return sum(state.keeper.live for state in self._symbols.values())
@@ -136,6 +166,8 @@ class Pipeline:
         missing = state.trade_ids.missing_before(trade.trade_id)
         if missing is not None:
             self._trades_lost(state, missing, trade)
+        state.trade_count += 1
+        self._newest["trade"] = trade.ts_recv
         self.sink.publish(trade)
         if state.candles is not None:
             for candle in state.candles.add(trade):
@@ -158,6 +190,7 @@ class Pipeline:
             return ()
         state.quote_owner = source.generation
         state.quote_count += 1
+        self._newest["quote"] = quote.ts_recv
         state.keeper.derive = False
         self.sink.publish(quote)
         return ()
@@ -166,6 +199,8 @@ class Pipeline:
         state = self._symbols[ticker.symbol]
         if source.generation >= state.ticker_owner:
             state.ticker_owner = source.generation
+            state.ticker_count += 1
+            self._newest["ticker"] = ticker.ts_recv
             self.sink.publish(ticker)
         return ()
 
@@ -186,6 +221,7 @@ class Pipeline:
         elif state.book_owner is not source:
             return ()  # an older connection during a rotation: the newer one has these levels already
         state.book_count += 1
+        self._newest["book"] = update.ts_recv
         keeper = state.keeper
         was_live = keeper.live
         problem = keeper.apply(update)
@@ -250,8 +286,9 @@ class Pipeline:
     def venue_state(self, state: State, reason: str, now: int) -> None:
         self._say(self.board.mark("*", None, state, reason, now))
 
-    def new_epoch(self) -> None:
-        """Ids start again: every book begins with a snapshot."""
+    def new_epoch(self, reason: str, now: int) -> None:
+        """Ids start again: the venue's status says so, and every book begins with a snapshot."""
+        self.sink.publish(self.board.note("*", None, reason, now))
         for state in self._symbols.values():
             state.keeper.republish()
 

@@ -58,7 +58,7 @@ class StatusBoard:
         state, kind, reason = said
         return Status(self.venue, symbol, "", None, now, 0, state, kind, reason, self._since[symbol])
 
-    def note(self, symbol: str, kind: str, reason: str, now: int) -> Status:
+    def note(self, symbol: str, kind: str | None, reason: str, now: int) -> Status:
         """Announce a loss that changes no state: what follows is good again."""
         state = self.state(symbol)
         return Status(self.venue, symbol, "", None, now, 0, state, kind, reason, self._since.get(symbol, now))

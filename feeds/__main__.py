@@ -1,0 +1,26 @@
+"""`python -m feeds VENUE`: run one venue's feed."""
+
+import argparse
+
+from feeds.process import Feed
+from feeds.registry import ADAPTERS, adapter_of
+from hub.processes import load_or_exit, run
+
+
+def main() -> None:
+    """Parse the command line and run until told to stop."""
+    parser = argparse.ArgumentParser(prog="python -m feeds", description="Run the feed of one venue.")
+    parser.add_argument("venue", choices=sorted(ADAPTERS))
+    parser.add_argument("--config", help="TOML file; default $TICKWIRE_CONFIG, then hub.toml")
+    arguments = parser.parse_args()
+    settings = load_or_exit(arguments.config)
+
+    async def feed() -> None:
+        adapter_of(arguments.venue)
+        await Feed(arguments.venue, settings).run()
+
+    run(feed, f"feed-{arguments.venue}", settings)
+
+
+if __name__ == "__main__":
+    main()

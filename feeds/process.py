@@ -1,0 +1,208 @@
+"""One venue's feed as a process: lease and pulse, instruments, publisher, runner, in that order; and back.
+
+Readers learn of each step: the pulse beats from the moment the lease is held, and the venue's status says what is
+missing until the first connection is live.
+"""
+
+import asyncio
+import logging
+import time
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import suppress
+
+import msgspec
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from feeds.adapter import Adapter
+from feeds.backoff import Backoff
+from feeds.fetches import FetchQueue
+from feeds.metrics import serve_metrics
+from feeds.pipeline import Pipeline
+from feeds.publisher import Publisher
+from feeds.registry import ADAPTERS, adapter_of
+from feeds.rest import RestClient, SharedLimiter
+from feeds.runner import Runner
+from hub.config import Settings, VenueSettings
+from hub.errors import ConfigError, FetchError, WireError
+from hub.history import open_history
+from hub.instruments import Instrument, InstrumentTable
+from hub.keys import Keys
+from hub.lease import Lease, new_holder
+from hub.redisio import check, command_client
+from hub.venues import ChannelReport, FeedReport
+
+__all__ = ["DEFAULT_SYMBOLS", "Feed"]
+
+log = logging.getLogger(__name__)
+
+PULSE_S = 1.0
+DEFAULT_SYMBOLS = ["BTC-USDT", "ETH-USDT", "SOL-USDT", "XRP-USDT", "DOGE-USDT"]
+
+
+class Feed:
+    """Everything one venue's process does. `run` returns when cancelled, after a flush."""
+
+    def __init__(self, venue: str, settings: Settings) -> None:
+        self.venue = venue
+        self.adapter: type[Adapter] = adapter_of(venue)
+        self.settings = settings
+        self.own: VenueSettings = settings.venues.get(venue, VenueSettings())
+        if not self.own.enabled:
+            raise ConfigError(f"venues.{venue}.enabled is false: nothing to run")
+        self.keys = Keys(settings.redis.prefix)
+        self.symbols = self.own.symbols or DEFAULT_SYMBOLS
+        self.redis: Redis = command_client(settings.redis.address)
+        self.lease = Lease(self.redis, self.keys, venue, new_holder())
+        limits = self.adapter.limits
+        self.rest = RestClient(venue, self.own.rest_url or self.adapter.rest_url, limits, self.redis, self.keys)
+        self.connects = SharedLimiter(
+            self.redis, self.keys, venue, "connects", limits.connects, limits.connects_window_s
+        )
+        self.runner: Runner | None = None
+        self.rows: list[Instrument] = []
+
+    async def run(self) -> None:
+        """Publish the venue until cancelled; HubError says why it cannot."""
+        await check(self.settings.redis.address)
+        epoch = await self.lease.acquire()
+        log.info("lease taken venue=%s epoch=%d holder=%s", self.venue, epoch, self.lease.holder)
+        history = await open_history(self.redis) if self.settings.history.enabled else None
+        self.publisher = Publisher(
+            self.settings.redis.address,
+            self.keys,
+            self.venue,
+            self.lease,
+            epoch,
+            history,
+            self.settings.publisher,
+            self.settings.history,
+            self._new_epoch,
+        )
+        self.pipeline = Pipeline(
+            self.adapter, self.own.kinds, self.settings.books, self.settings.candles, self.publisher
+        )
+        self.fetches = FetchQueue(self.rest, self.pipeline.counters)
+        self._serve_metrics()
+        try:
+            await self._until_cancelled()
+        finally:
+            await self._end()
+
+    async def _until_cancelled(self) -> None:
+        # The publisher outlives the rest: what the others say while they end still goes out.
+        async with asyncio.TaskGroup() as group:
+            publishing = group.create_task(self.publisher.run())
+            try:
+                async with asyncio.TaskGroup() as inner:
+                    inner.create_task(self._pulse())
+                    inner.create_task(self._work())
+                    inner.create_task(_fails_with(publishing))
+            finally:
+                if not publishing.done():
+                    self.pipeline.venue_state("down", "the feed was stopped", time.time_ns())
+                    await asyncio.shield(self.publisher.drain())
+                publishing.cancel()
+
+    async def _end(self) -> None:
+        with suppress(RedisError, OSError, TimeoutError):
+            async with asyncio.timeout(1.0):
+                await self.lease.release()
+        await self.rest.close()
+        await self.redis.aclose()
+        log.info("feed ended venue=%s published=%d", self.venue, self.publisher.counters["published"])
+
+    async def _work(self) -> None:
+        table = await self._instruments()
+        rows = [table.get(symbol) for symbol in self.symbols]
+        self.publisher.know(rows)
+        for row in rows:
+            self.pipeline.add(row)
+        ws_url = self.own.ws_url or self.adapter.ws_url
+        self.runner = Runner(
+            self.adapter, rows, self.pipeline, self.fetches, self.connects, ws_url, self.settings.books.levels
+        )
+        await self.runner.run()
+
+    async def _instruments(self) -> InstrumentTable:
+        """Load what the venue lists, for as long as it takes; the venue is `down` meanwhile."""
+        backoff = Backoff()
+        while True:
+            try:
+                rows = self.adapter.parse_instruments(await self.rest.fetch(self.adapter.instruments_fetch()))
+                table = InstrumentTable(self.venue, rows)
+                self.rows = list(table)
+                log.info("instruments loaded venue=%s count=%d rejected=%d", self.venue, len(table), len(table.rejected))
+                await self._store(self.rows)
+                return table
+            except (FetchError, WireError) as error:
+                delay_s = backoff.next_s()
+                self.pipeline.venue_state("down", f"cannot reach {self.rest.base_url}: {error}", time.time_ns())
+                log.error(
+                    "venue cannot be reached venue=%s reason=%s retry_s=%.1f; "
+                    "`make demo` runs on recorded sessions without a network", self.venue, error, delay_s,
+                )  # fmt: skip
+                await asyncio.sleep(delay_s)
+
+    async def _store(self, rows: Sequence[Instrument]) -> None:
+        key = self.keys.instruments(self.venue)
+        encoded = {row.symbol: msgspec.json.encode(row) for row in rows}
+        try:
+            async with self.redis.pipeline(transaction=True) as pipe:
+                pipe.delete(key)
+                if encoded:
+                    pipe.hset(key, mapping=encoded)  # type: ignore[arg-type]  # bytes values are fine
+                # Rows outlive the feed, so that readers can name what is down; a venue not run for a month goes.
+                pipe.expire(key, 30 * 86_400)
+                await pipe.execute()
+        except (RedisError, OSError) as error:
+            log.warning("instruments not stored venue=%s error=%s", self.venue, error)
+
+    async def _pulse(self) -> None:
+        while True:
+            try:
+                await self.lease.renew(self.publisher.epoch, msgspec.json.encode(self.report()))
+            except (RedisError, OSError) as error:
+                log.warning("pulse missed venue=%s error=%s", self.venue, error)
+            await asyncio.sleep(PULSE_S)
+
+    def _new_epoch(self, reason: str) -> None:
+        self.pipeline.new_epoch(f"new epoch: {reason}", time.time_ns())
+        if self.rows:
+            self._storing = asyncio.ensure_future(self._store(self.rows))
+
+    def report(self) -> FeedReport:
+        """Describe this feed for readers."""
+        connections = self.runner.connections if self.runner is not None else []
+        counters = Counter(self.pipeline.counters)
+        counters.update(self.publisher.counters)
+        counters["reconnects"] = self.runner.reconnects if self.runner is not None else 0
+        kinds = {kind: ChannelReport(messages=n, ts_recv=ts) for kind, (n, ts) in self.pipeline.totals().items()}
+        banned = self.rest.banned_until_ms
+        return FeedReport(
+            venue=self.venue,
+            epoch=self.publisher.epoch,
+            holder=self.lease.holder,
+            symbols=self.symbols,
+            books_live=self.pipeline.books_live,
+            books_wanted=len(self.pipeline.instruments) if "book" in self.pipeline.kinds else 0,
+            connections=[connection.report() for connection in connections],
+            kinds=kinds,
+            counters=dict(counters),
+            rest_banned_until=banned if banned is not None and banned > time.time() * 1000 else None,
+            ts=time.time_ns(),
+        )
+
+    def _serve_metrics(self) -> None:
+        base = self.settings.metrics.port_base
+        if base:
+            port = base + sorted(ADAPTERS).index(self.venue)
+            serve_metrics(self.report, self.settings.metrics.host, port)
+            log.info("metrics venue=%s port=%d", self.venue, port)
+
+
+async def _fails_with(task: asyncio.Task[None]) -> None:
+    """End the group when `task` fails, with its error."""
+    await asyncio.wait({task})
+    await task
