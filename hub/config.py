@@ -54,6 +54,11 @@ class RedisSettings(_Settings, frozen=True):
     maxmemory: str = "2gb"
     server: Literal["auto", "path"] = "auto"
 
+    @property
+    def address(self) -> str:
+        """URL of the Redis to use: `url`, else where the embedded server listens."""
+        return self.url or f"redis://127.0.0.1:{self.port}/0"
+
 
 class VenueSettings(_Settings, frozen=True):
     """One venue. Empty `ws_url`/`rest_url` mean the venue's own; `symbols` are canonical."""

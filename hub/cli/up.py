@@ -26,8 +26,9 @@ from hub.redisio import check, command_client
 
 __all__ = ["Plan", "main", "make_plan"]
 
-#: How long a port may stay taken by parts of an earlier run that are still ending.
-PORT_WAIT_S = 3.0
+#: How long a port may stay taken by parts of an earlier run that are still ending: a gateway has clients to part from.
+GATEWAY_WAIT_S = 5.0
+REDIS_WAIT_S = 1.0
 #: Without data for this long a live start says so.
 PATIENCE_S = 15.0
 WATCH_S = 2.0
@@ -65,7 +66,7 @@ def make_plan(config_file: str | None, *, is_demo: bool, terminal: bool = False)
     if terminal and settings.log.format == "auto":
         env["TICKWIRE_LOG__FORMAT"] = "human"  # the parts see a pipe, but a person reads it
     host, port = gateway_address(settings)
-    if host == "127.0.0.1" and not _comes_free(port):
+    if host == "127.0.0.1" and not _comes_free(port, GATEWAY_WAIT_S):
         raise ConfigError(
             f"gateway.port = {port} cannot be used: another program listens on {host}:{port}. "
             "Stop it (another `tickwire up`?) or set gateway.port, e.g. TICKWIRE_GATEWAY__PORT=8001"
@@ -94,8 +95,8 @@ def make_plan(config_file: str | None, *, is_demo: bool, terminal: bool = False)
     )
 
 
-def _comes_free(port: int) -> bool:
-    end = time.monotonic() + PORT_WAIT_S
+def _comes_free(port: int, wait_s: float) -> bool:
+    end = time.monotonic() + wait_s
     while not port_is_free(port):
         if time.monotonic() > end:
             return False
@@ -106,7 +107,7 @@ def _comes_free(port: int) -> bool:
 def _redis_port(settings: Settings, config_file: str | None, notes: list[str]) -> int:
     """Return the port of the embedded Redis: the configured one, or from the default upwards the first free one."""
     wanted = settings.redis.port
-    if _comes_free(wanted):
+    if _comes_free(wanted, REDIS_WAIT_S):
         return wanted
     if config.is_set("redis.port", config_file):
         raise ConfigError(

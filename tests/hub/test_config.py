@@ -32,6 +32,11 @@ def test_defaults() -> None:
     assert settings.venues == {}
 
 
+def test_the_address_of_redis() -> None:
+    assert load(environ={"TICKWIRE_REDIS__PORT": "7000"}).redis.address == "redis://127.0.0.1:7000/0"
+    assert load(environ={"TICKWIRE_REDIS__URL": "unix:///run/redis.sock"}).redis.address == "unix:///run/redis.sock"
+
+
 def test_two_settings_share_no_list() -> None:
     assert VenueSettings().kinds is not VenueSettings().kinds
     assert VenueSettings().symbols is not VenueSettings().symbols

