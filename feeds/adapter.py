@@ -21,6 +21,7 @@ __all__ = [
     "Event",
     "Fetch",
     "Limits",
+    "Peek",
     "Refused",
     "Rotate",
     "Skipped",
@@ -121,6 +122,14 @@ class Skipped(Struct, frozen=True, gc=False):
     reason: str
 
 
+class Peek(Struct, frozen=True, gc=False):
+    """What a recorded frame is about: the venue's symbol, the canonical kind, the venue's time (int ns or None)."""
+
+    venue_symbol: str
+    kind: str
+    ts_event: int | None
+
+
 Event: TypeAlias = Trade | Quote | Ticker | Mark | Candle | BookUpdate | BookGap | Acked | Refused | Rotate | Skipped
 
 
@@ -155,7 +164,15 @@ class Adapter(ABC):
     @classmethod
     @abstractmethod
     def resource_of(cls, url: str) -> tuple[str, str]:
-        """Return (resource, venue symbol or "") of a REST URL, as `Fetch` names them: recorded bodies are found by it."""
+        """Return (resource, venue symbol or "") of a REST URL: how recorded bodies are matched to a `Fetch`."""
+
+    @classmethod
+    @abstractmethod
+    def peek(cls, payload: bytes) -> list[Peek]:
+        """Say what a frame is about without any state: recorded sessions need not come with a list of instruments.
+
+        [] for what is no data, unreadable frames included.
+        """
 
     @abstractmethod
     def subscribe(self, subs: Sequence[Subscription]) -> list[bytes]:

@@ -133,7 +133,9 @@ class BatchEncoder:
         for wire in self._wires.values():
             wire.announced = wire.announced and wire.newest is not None
         channels = [channel for channel, wire in self._wires.items() if wire.announced]
-        values = {wire: wire.newest for wire in self._wires.values() if wire.newest is not None}
+        values: dict[_Wire, bytes | None] = {
+            wire: wire.newest for wire in self._wires.values() if wire.newest is not None
+        }
         head, count = self._head(values, channels)
         extra = self._creations(channels)
         return head + b"".join(extra), count + len(extra)

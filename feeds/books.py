@@ -31,8 +31,23 @@ class BookKeeper:
     """The book of one symbol on its way out."""
 
     __slots__ = (
-        "_depth_at", "_depth_gap", "_depth_said", "_dirty", "_levels", "_quote_said", "_settings", "_sink",
-        "_since_snapshot", "_symbol", "_ts_event", "_ts_recv", "_venue", "book", "derive", "live", "want_depth",
+        "_depth_at",
+        "_depth_gap",
+        "_depth_said",
+        "_dirty",
+        "_levels",
+        "_quote_said",
+        "_settings",
+        "_since_snapshot",
+        "_sink",
+        "_symbol",
+        "_ts_event",
+        "_ts_recv",
+        "_venue",
+        "book",
+        "derive",
+        "live",
+        "want_depth",
     )  # fmt: skip
 
     def __init__(self, venue: str, symbol: str, settings: BookSettings, sink: Sink, *, want_depth: bool) -> None:
@@ -138,6 +153,7 @@ class BookKeeper:
         ask_price, ask_size = ask or (None, None)
         self._sink.publish(
             Quote(
-                self._venue, self._symbol, "", self._ts_event, self._ts_recv, 0, bid_price, bid_size, ask_price, ask_size
+                self._venue, self._symbol, "", self._ts_event, self._ts_recv, 0,
+                bid_price, bid_size, ask_price, ask_size,
             )
-        )
+        )  # fmt: skip

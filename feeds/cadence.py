@@ -1,4 +1,4 @@
-"""How often a stream usually speaks, learned, so that silence can be judged per stream and not by one fixed time. Pure."""
+"""How often a stream usually speaks, learned, so that silence is judged per stream and not by one fixed time. Pure."""
 
 __all__ = ["Cadence"]
 

@@ -34,7 +34,13 @@ class Connection:
     """One connection. `run` returns why it ended; the adapter lives and dies with it."""
 
     def __init__(
-        self, adapter: Adapter, url: str, subs: Sequence[Subscription], pipeline: Pipeline, submit: Submit, generation: int
+        self,
+        adapter: Adapter,
+        url: str,
+        subs: Sequence[Subscription],
+        pipeline: Pipeline,
+        submit: Submit,
+        generation: int,
     ) -> None:
         self.adapter, self.url, self.subs, self.pipeline = adapter, url, list(subs), pipeline
         self.source = Source(adapter, generation)

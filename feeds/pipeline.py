@@ -5,7 +5,7 @@ time comes in with each call.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any, TypeAlias
 
 from feeds.adapter import (
@@ -50,7 +50,9 @@ class _Symbol:
         "ticker_count", "ticker_owner", "trade_count", "trade_ids",
     )  # fmt: skip
 
-    def __init__(self, instrument: Instrument, keeper: BookKeeper, candles: CandleBuilder | None, ids: TradeIds) -> None:
+    def __init__(
+        self, instrument: Instrument, keeper: BookKeeper, candles: CandleBuilder | None, ids: TradeIds
+    ) -> None:
         self.instrument = instrument
         self.keeper = keeper
         self.candles = candles
@@ -272,7 +274,7 @@ class Pipeline:
             if state.keeper.live and state.book_owner in (source, None):
                 self._resyncing(state, reason, now)
 
-    def flowing(self, symbols: Iterable[str], now: int) -> None:
+    def flowing(self, symbols: Collection[str], now: int) -> None:
         """The venue acknowledged streams of `symbols`: what comes from now on is complete."""
         for symbol in symbols:
             state = self._symbols.get(symbol)
@@ -280,7 +282,13 @@ class Pipeline:
                 continue
             self._say(self.board.mark(symbol, None, "live", "streams are back", now))
             state.stream_lost = False
-            if state.candles is not None:
+        self.covered(symbols, now)
+
+    def covered(self, symbols: Collection[str], now: int) -> None:
+        """Trades of `symbols` are complete from `now` on."""
+        for symbol in symbols:
+            state = self._symbols.get(symbol)
+            if state is not None and state.candles is not None:
                 state.candles.covered(now)
 
     def venue_state(self, state: State, reason: str, now: int) -> None:

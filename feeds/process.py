@@ -133,7 +133,8 @@ class Feed:
                 rows = self.adapter.parse_instruments(await self.rest.fetch(self.adapter.instruments_fetch()))
                 table = InstrumentTable(self.venue, rows)
                 self.rows = list(table)
-                log.info("instruments loaded venue=%s count=%d rejected=%d", self.venue, len(table), len(table.rejected))
+                rejected = len(table.rejected)
+                log.info("instruments loaded venue=%s count=%d rejected=%d", self.venue, len(table), rejected)
                 await self._store(self.rows)
                 return table
             except (FetchError, WireError) as error:

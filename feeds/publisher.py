@@ -250,7 +250,7 @@ class Publisher:
         unconfirmed = self._unconfirmed.items if self._unconfirmed is not None else []
         self._unconfirmed, self._lost_events = None, False
         # Book updates are in the snapshots that follow; a renewal would repeat one of the old epoch.
-        held = [item for item in (*unconfirmed, *self._pending) if not isinstance(item, Book | Renewal)]
+        held: list[Item] = [item for item in (*unconfirmed, *self._pending) if not isinstance(item, Book | Renewal)]
         self._pending = held
         self.on_new_epoch(reason)
         log.warning("new epoch venue=%s epoch=%d reason=%s", self.venue, self.builder.epoch, reason)

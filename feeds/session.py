@@ -2,8 +2,8 @@
 
 A session is a folder with `ws.jsonl.gz` (or `ws.jsonl`), lines `{"t": unix seconds or null, "raw": text}`, and
 `rest_index.jsonl` naming REST bodies beside it. `"b64"` instead of `"raw"` holds a binary frame as it came, `"dir"` is
-`out` for what the recorder sent and `open` for a connection's URL. A single `.jsonl[.gz]` file of such lines is a session
-without REST bodies. Who plays one back is feeds/replay.py, who prints its messages feeds/normalize.py.
+`out` for what the recorder sent and `open` for a connection's URL. A single `.jsonl[.gz]` file of such lines is a
+session without REST bodies. Who plays one back is feeds/replay.py, who prints its messages feeds/normalize.py.
 """
 
 import base64
@@ -11,7 +11,7 @@ import gzip
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Literal
+from typing import IO, Literal, cast
 
 import msgspec
 from msgspec import Struct
@@ -90,26 +90,28 @@ class Session:
         """Yield the lines in recorded order; SessionError naming file and line where one cannot be read."""
         if self._frames is None:
             return
-        number = 0
+        read = 0
         try:
             with _open(self._frames) as file:
-                for number, line in enumerate(file, 1):
+                for line in file:
+                    read += 1
                     if line.strip():
                         yield _frame(line)
         except (OSError, EOFError, zlib.error, ValueError, msgspec.MsgspecError) as error:
-            raise SessionError(f"{self._frames}, line {number or 1}: {error}") from error
+            raise SessionError(f"{self._frames}, line {read}: {error}") from error
 
     def _read_index(self, index: Path) -> list[Body]:
-        bodies = []
-        number = 0
+        bodies: list[Body] = []
+        read = 0
         try:
-            for number, line in enumerate(index.read_bytes().splitlines(), 1):
+            for line in index.read_bytes().splitlines():
+                read += 1
                 if line.strip():
                     row = _decode_index(line)
                     url = row.url or f"{row.path}?{row.query}"
                     bodies.append(Body(_ns(row.t), url, self.path / row.file))
         except (OSError, msgspec.MsgspecError) as error:
-            raise SessionError(f"{index}, line {number or 1}: {error}") from error
+            raise SessionError(f"{index}, line {read}: {error}") from error
         return bodies
 
 
@@ -128,7 +130,7 @@ def _ns(seconds: float | None) -> int | None:
 
 
 def _open(path: Path) -> IO[bytes]:
-    return gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")
+    return cast(IO[bytes], gzip.open(path, "rb")) if path.suffix == ".gz" else path.open("rb")
 
 
 class SessionWriter:
@@ -141,7 +143,7 @@ class SessionWriter:
             raise SessionError(f"{self.folder} is not empty: a session gets a folder of its own")
         self.frames_written = 0
         self._bodies = 0
-        self._frames = gzip.open(self.folder / "ws.jsonl.gz", "wb")  # noqa: SIM115 - closed by close()
+        self._frames = gzip.open(self.folder / "ws.jsonl.gz", "wb")
         self._index = (self.folder / "rest_index.jsonl").open("wb")
 
     def frame(self, ts: int | None, payload: bytes | str, direction: Direction = "in") -> None:

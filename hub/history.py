@@ -99,7 +99,9 @@ class TimeSeries:
 
     async def range(self, key: str, start_ms: int, end_ms: int, limit: int, policy: Policy) -> list[tuple[int, float]]:
         pipe = self.client.pipeline(transaction=False)
-        pipe.execute_command("TS.RANGE", key, max(start_ms, 0), end_ms, "COUNT", limit)
+        pipe.execute_command(  # type: ignore[no-untyped-call]
+            "TS.RANGE", key, max(start_ms, 0), end_ms, "COUNT", limit
+        )
         (reply,) = await pipe.execute(raise_on_error=False)
         if isinstance(reply, Exception):
             if "does not exist" in str(reply):

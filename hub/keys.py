@@ -40,8 +40,8 @@ def channel_name(kind: str, venue: str, symbol: str) -> str:
 
 
 def escape_symbol(text: str) -> str:
-    """Replace, one to one, what a canonical symbol must not hold: `~` and two or more hex digits, `~` itself included."""
-    return _FORBIDDEN.sub(lambda m: f"~{ord(m.group()):02X}", text)
+    """Replace, one to one, what a canonical symbol must not hold by `~XX` or `~uXXXX` (hex), `~` itself included."""
+    return _FORBIDDEN.sub(lambda m: f"~{ord(m.group()):02X}" if m.group() < "\u0100" else f"~u{ord(m.group()):04X}", text)
 
 
 @lru_cache(maxsize=65_536)

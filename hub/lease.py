@@ -9,8 +9,7 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import Awaitable
-from typing import Any, cast
+from typing import Any
 
 from redis.asyncio import Redis
 
@@ -80,4 +79,4 @@ class Lease:
 
     async def _eval(self, name: str, keys: list[str], args: list[str | int]) -> Any:
         reply = self.client.eval(script(name), len(keys), *keys, *args)
-        return await cast(Awaitable[Any], reply)
+        return await reply

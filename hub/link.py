@@ -8,7 +8,7 @@ else the hub asks of Redis goes through redis-py (hub/redisio.py). Reconnecting 
 import asyncio
 import ssl
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, TypeAlias, cast
 
 import hiredis
@@ -210,7 +210,7 @@ class Link(asyncio.Protocol):
             self._waiters.popleft().done(ConnectionResetError(f"the Redis connection broke: {exc or 'closed'}"))
 
 
-def _tls(options: dict[str, Any]) -> ssl.SSLContext:
+def _tls(options: Mapping[str, Any]) -> ssl.SSLContext:
     context = ssl.create_default_context(cafile=options.get("ssl_ca_certs"))
     if str(options.get("ssl_cert_reqs", "required")).lower() in {"none", "ssl.cert_none"}:
         context.check_hostname = False

@@ -2,8 +2,8 @@
 
 One Struct per kind. Field order on the wire is `type, venue, symbol, id, ts_event, ts_recv, ts_pub`, then the kind's
 own fields, so that the id can be found without decoding. Prices and sizes are float64 JSON numbers in shortest
-round-trip form; sizes are in base units unless the instrument's `size_unit` says `quote`. Times are int nanoseconds UTC.
-Absent is `None`, never 0.
+round-trip form; sizes are in base units unless the instrument's `size_unit` says `quote`. Times are int nanoseconds
+UTC. Absent is `None`, never 0.
 
 Positions, channels and Redis names live in hub/keys.py; who assigns `id` and `ts_pub` is hub/builder.py.
 """
@@ -142,7 +142,7 @@ class Candle(Message, frozen=True, gc=False):
 
 
 class Mark(Message, frozen=True, gc=False, tag="mark"):
-    """Derivatives: `funding_rate` per funding interval as a fraction, `next_funding_ts` ns, `open_interest` as sizes."""
+    """Derivatives: `funding_rate` a fraction per interval, `next_funding_ts` int ns, `open_interest` like sizes."""
 
     mark_price: float | None
     index_price: float | None

@@ -1,6 +1,7 @@
 """Binance spot.
 
-Documentation: https://developers.binance.com/docs/binance-spot-api-docs (web-socket-streams, rest-api/market-data-endpoints)
+Documentation: https://developers.binance.com/docs/binance-spot-api-docs
+(web-socket-streams, rest-api/market-data-endpoints)
 
 Quirks:
 - The combined form `{"stream": …, "data": …}` names the stream; raw payloads (`/ws/<stream>`) do not, and best bid/ask
@@ -26,6 +27,7 @@ from feeds.adapter import (
     Event,
     Fetch,
     Limits,
+    Peek,
     Refused,
     Rotate,
     Skipped,
@@ -34,7 +36,7 @@ from feeds.adapter import (
 from hub.errors import SequenceGap, WireError
 from hub.instruments import Instrument, canonical_symbol
 from hub.intervals import NS_PER_MS, interval_ns
-from hub.model import CANDLE_TYPES, Candle, Level, Quote, Ticker, Trade
+from hub.model import CANDLE_TYPES, Candle, Level, Quote, Side, Ticker, Trade
 from hub.sequence import SnapshotSync
 
 __all__ = ["Binance"]
@@ -46,15 +48,23 @@ class _Frame(Struct, gc=False):
     stream: str = ""
     data: Raw = Raw()
     id: int | str | None = None
-    error: Raw | None = None
+    error: Raw = Raw()
     msg: str | None = None
     e: str = ""
     s: str = ""
     result: Raw = Raw()
 
 
+class _Inner(Struct, gc=False):
+    """The fields by which a payload tells what it is."""
+
+    e: str = ""
+    E: int | None = None
+    s: str = ""
+
+
 class _AggTrade(Struct, gc=False):
-    """`{"e":"aggTrade","E":ms,"s":"BTCUSDT","a":1,"p":"1.0","q":"2.0","f":1,"l":3,"T":ms,"m":true}`; m: buyer is maker."""
+    """`{"e":"aggTrade","s":"BTCUSDT","a":1,"p":"1.0","q":"2.0","f":1,"l":3,"T":ms,"m":true}`; m: the buyer is maker."""
 
     a: int
     p: float
@@ -85,7 +95,7 @@ class _BookTicker(Struct, gc=False):
 
 
 class _Diff(Struct, gc=False):
-    """`{"e":"depthUpdate","E":ms,"s":"BTCUSDT","U":1,"u":3,"b":[["1.0","2.0"]],"a":[]}`: U..u inclusive, sizes absolute."""
+    """`{"e":"depthUpdate","E":ms,"s":"BTCUSDT","U":1,"u":3,"b":[["1.0","2.0"]],"a":[]}`: U..u inclusive, absolute."""
 
     E: int
     U: int
@@ -95,7 +105,7 @@ class _Diff(Struct, gc=False):
 
 
 class _Ticker(Struct, gc=False):
-    """`{"e":"24hrTicker","E":ms,"s":"BTCUSDT","c":last,"o":open,"h":high,"l":low,"v":base,"q":quote,"b":bid,"a":ask}`."""
+    """`{"e":"24hrTicker","E":ms,"c":last,"o":open,"h":high,"l":low,"v":base,"q":quote,"b":bid,"a":ask}`, 24 h."""
 
     E: int
     c: float
@@ -139,6 +149,7 @@ _Kline = tuple[int, str, str, str, str, str, int, str, int, str, str, str]
 """open time, open, high, low, close, volume, close time, quote volume, trades, taker base, taker quote, unused"""
 
 _decode_frame = msgspec.json.Decoder(_Frame).decode
+_decode_inner = msgspec.json.Decoder(_Inner).decode
 _decode_agg_trade = msgspec.json.Decoder(_AggTrade, strict=False).decode
 _decode_trade = msgspec.json.Decoder(_Trade, strict=False).decode
 _decode_book_ticker = msgspec.json.Decoder(_BookTicker, strict=False).decode
@@ -149,6 +160,9 @@ _decode_info = msgspec.json.Decoder(_ExchangeInfo, strict=False).decode
 _decode_klines = msgspec.json.Decoder(list[_Kline]).decode
 
 _STATUS = {"TRADING": "trading", "HALT": "halted", "BREAK": "break", "CANCEL_ONLY": "cancel_only"}
+
+#: event type -> canonical kind
+_KINDS = {"aggTrade": "trade", "trade": "trade", "bookTicker": "quote", "depthUpdate": "book", "24hrTicker": "ticker"}
 
 #: Sizes of full pages: a side with this many levels goes on beyond them.
 _PAGES = frozenset({5, 10, 20, 50, 100, 500, 1000, 5000})
@@ -242,6 +256,19 @@ class Binance(Adapter):
         symbol = parse_qs(parts.query).get("symbol", [""])[0].split(" ")[0]
         return parts.path.rsplit("/", 1)[-1], symbol
 
+    @classmethod
+    def peek(cls, payload: bytes) -> list[Peek]:
+        try:
+            frame = _decode_frame(payload)
+            data = bytes(frame.data) if frame.stream else payload
+            inner = _decode_inner(data) if data[:1] == b"{" else _Inner()
+        except msgspec.MsgspecError:
+            return []
+        kind = _KINDS.get(inner.e or "bookTicker")
+        if not inner.s or kind is None:
+            return []
+        return [Peek(inner.s, kind, inner.E * NS_PER_MS if inner.E is not None else None)]
+
     # subscriptions
 
     def venue_channels(self, subs: Sequence[Subscription]) -> list[str]:
@@ -284,7 +311,10 @@ class Binance(Adapter):
         symbol, _, channel = frame.stream.partition("@")
         if not frame.stream or symbol.startswith("!"):
             return self._raw(bytes(frame.data) if frame.stream else payload, ts_recv)
-        return self._dispatch(frame.stream, symbol.upper(), channel, frame.data, ts_recv)
+        if bytes(frame.data)[:1] != b"{":
+            return [Skipped("array")]
+        inner = _decode_inner(frame.data)
+        return self._dispatch(frame.stream, inner.s or symbol.upper(), channel, frame.data, ts_recv)
 
     def _raw(self, payload: bytes, ts_recv: int) -> list[Event | Fetch]:
         if payload[:1] != b"{":
@@ -296,7 +326,9 @@ class Binance(Adapter):
             return [Skipped("unknown message")]
         return self._dispatch("", inner.s, inner.e or "bookTicker", payload, ts_recv)
 
-    def _dispatch(self, stream: str, venue_symbol: str, channel: str, data: Raw | bytes, ts_recv: int) -> list[Event | Fetch]:
+    def _dispatch(
+        self, stream: str, venue_symbol: str, channel: str, data: Raw | bytes, ts_recv: int
+    ) -> list[Event | Fetch]:
         instrument = self._instruments.get(venue_symbol)
         if instrument is None:
             return [Skipped("unknown symbol")]
@@ -314,8 +346,8 @@ class Binance(Adapter):
 
     def _answer(self, frame: _Frame) -> list[Event | Fetch]:
         channels = self._requests.pop(frame.id, ()) if frame.id is not None else ()
-        if frame.error is not None or frame.msg is not None:
-            return [Refused(channels, frame.msg or bytes(frame.error or b"").decode())]
+        if frame.error or frame.msg is not None:
+            return [Refused(channels, frame.msg or bytes(frame.error).decode())]
         result: list[Event | Fetch] = [Acked(channels)] if channels else []
         for name in channels:
             symbol, _, channel = name.partition("@")
@@ -335,8 +367,8 @@ class Binance(Adapter):
 
     def _trade(self, data: Any, instrument: Instrument, ts_recv: int) -> list[Event | Fetch]:
         m = _decode_trade(data)
-        side = "sell" if m.m else "buy"
-        return [Trade(self.venue, instrument.symbol, "", m.T * NS_PER_MS, ts_recv, 0, m.p, m.q, side, str(m.t))]  # type: ignore[arg-type]
+        side: Side = "sell" if m.m else "buy"
+        return [Trade(self.venue, instrument.symbol, "", m.T * NS_PER_MS, ts_recv, 0, m.p, m.q, side, str(m.t))]
 
     def _book_ticker(self, data: Any, instrument: Instrument, ts_recv: int) -> list[Event | Fetch]:
         m = _decode_book_ticker(data)

@@ -1,0 +1,244 @@
+"""`python -m feeds.normalize VENUE SESSION`: canonical messages of a recorded session, as JSON lines.
+
+The feed's own adapter, pipeline and message builder with another sink; fetches are answered from the session's bodies.
+The clock is the receive time of each frame, else the newest venue time, so two runs print the same bytes.
+"""
+
+import argparse
+import gzip
+import heapq
+import os
+import sys
+from collections import defaultdict, deque
+from collections.abc import Iterable
+from pathlib import Path
+from typing import BinaryIO
+
+from feeds.adapter import Adapter, Event, Fetch
+from feeds.pipeline import Intent, Pipeline, Source
+from feeds.registry import ADAPTERS
+from feeds.session import Body, Frame, Session
+from hub.builder import MessageBuilder
+from hub.config import BookSettings, CandleSettings
+from hub.errors import HubError, SessionError, WireError
+from hub.instruments import Instrument, InstrumentTable
+from hub.intervals import NS_PER_MS
+from hub.keys import Keys, escape_symbol
+from hub.model import KINDS, Book, Message
+from hub.processes import exit_code
+
+__all__ = ["Normalizer", "main"]
+
+TICK_NS = 50 * NS_PER_MS
+
+
+class _Output:
+    """A sink that writes lines; `now` (int ns) is what the normalizer's clock says."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.file = file
+        self.now = 0
+        self.count = 0
+        self._builder: MessageBuilder | None = None
+
+    def publish(self, message: Message) -> None:
+        if self._builder is None:
+            self._builder = MessageBuilder(Keys(), max(1, self.now // NS_PER_MS))
+        channel = self._builder.channel(message)
+        self.file.write(self._builder.build(channel, message, self.now)[1] + b"\n")
+        self.count += 1
+
+    def renew(self, snapshot: Book) -> None:
+        """Nothing: what a key would hold was printed already."""
+
+    def withdraw(self, kind: str, symbol: str) -> None:
+        """Nothing: the status says it."""
+
+
+class Normalizer:
+    """Plays one session through one venue's pipeline."""
+
+    def __init__(
+        self, adapter: type[Adapter], session: Session, output: BinaryIO, instruments: bytes | None = None
+    ) -> None:
+        self.adapter, self.session = adapter, session
+        self.output = _Output(output)
+        self.warnings: list[str] = []
+        self._given = instruments
+        self._bodies: dict[tuple[str, str], deque[Body]] = defaultdict(deque)
+        self._due: list[tuple[int, int, Fetch, Body]] = []
+        self._generation = self._answers = self._ticked = self._clock = 0
+        for body in session.bodies:
+            self._bodies[adapter.resource_of(body.url)].append(body)
+
+    def run(self) -> None:
+        """Print everything. Raises SessionError where the session cannot be read."""
+        self._prepare()
+        seen_data = False
+        for frame in self.session.frames():
+            if frame.direction == "open" and seen_data:
+                self._reopen()
+            if frame.direction != "in":
+                continue
+            seen_data = True
+            self._advance(self._time_of(frame))
+            try:
+                events = self._source.adapter.receive(frame.payload, self._clock)
+            except WireError as error:
+                self.pipeline.counters["wire_errors"] += 1
+                self._warn_once(f"unreadable frame skipped: {error}")
+                continue
+            self._take(events)
+        while self._due:
+            self._advance(self._due[0][0])
+        self.pipeline.tick(self._clock)
+
+    # set-up
+
+    def _prepare(self) -> None:
+        kinds: dict[str, set[str]] = {}
+        first: int | None = None
+        for frame in self.session.frames():
+            if frame.direction != "in":
+                continue
+            for peek in self.adapter.peek(frame.payload):
+                kinds.setdefault(peek.venue_symbol, set()).add(peek.kind)
+                if first is None:
+                    first = frame.ts if frame.ts is not None else peek.ts_event
+        self._clock = self.output.now = first or 0
+        rows = self._rows(kinds)
+        simple = {kind.partition(".")[0] for kind in KINDS}
+        self.pipeline = Pipeline(self.adapter, simple, BookSettings(), CandleSettings(), self.output)
+        for row in rows:
+            self.pipeline.add(row)
+            if "quote" in kinds[row.venue_symbol]:
+                self.pipeline.own_quotes(row.symbol)
+        self._open(rows)
+        self.pipeline.covered([row.symbol for row in rows], self._clock)
+
+    def _rows(self, kinds: Iterable[str]) -> list[Instrument]:
+        body = self._given
+        listed = self._bodies[self.adapter.instruments_fetch().resource, ""]
+        if body is None and listed:
+            body = listed[0].read()
+        if body is None:
+            self.warnings.append("no list of instruments: the venue's spelling is the symbol, sizes are the venue's")
+            return [_unlisted(self.adapter.venue, name) for name in kinds]
+        try:
+            table = InstrumentTable(self.adapter.venue, self.adapter.parse_instruments(body))
+        except WireError as error:
+            raise SessionError(f"the list of instruments cannot be read: {error}") from error
+        unknown = sorted(name for name in kinds if name not in table.by_venue_symbol)
+        if unknown:
+            self.warnings.append(f"not in the list of instruments, skipped: {', '.join(unknown)}")
+        return [table.by_venue_symbol[name] for name in kinds if name in table.by_venue_symbol]
+
+    def _open(self, rows: list[Instrument]) -> None:
+        self._generation += 1
+        self._source = Source(self.adapter(rows, BookSettings().levels), self._generation)
+        self._due.clear()
+
+    def _reopen(self) -> None:
+        """A connection opened after data: as in a feed, nothing of the old one is trusted."""
+        rows = self.pipeline.instruments
+        symbols = [row.symbol for row in rows]
+        self.pipeline.lost(self._source, symbols, "the recorded connection was opened again", self._clock)
+        self._open(rows)
+        self.pipeline.flowing(symbols, self._clock)
+
+    # time and answers
+
+    def _time_of(self, frame: Frame) -> int:
+        if frame.ts is not None:
+            return frame.ts
+        times = (peek.ts_event for peek in self.adapter.peek(frame.payload))
+        return max((ts for ts in times if ts is not None), default=self._clock)
+
+    def _advance(self, now: int) -> None:
+        while self._due and self._due[0][0] <= now:
+            ts, _, fetch, body = heapq.heappop(self._due)
+            self._set_clock(ts)
+            self._answer(fetch, body)
+        self._set_clock(now)
+
+    def _set_clock(self, now: int) -> None:
+        self._clock = self.output.now = max(self._clock, now)
+        if self._clock - self._ticked >= TICK_NS:
+            self._ticked = self._clock
+            for _ in self.pipeline.tick(self._clock):
+                self.pipeline.counters["candles_incomplete"] += 1
+
+    def _take(self, events: list[Event | Fetch]) -> None:
+        for intent in self.pipeline.feed(self._source, events):
+            self._carry_out(intent)
+
+    def _carry_out(self, intent: Intent) -> None:
+        if not isinstance(intent, Fetch):
+            return
+        symbol = intent.instrument.venue_symbol if intent.instrument is not None else ""
+        waiting = self._bodies[intent.resource, symbol]
+        if not waiting:
+            self.pipeline.counters["fetches_unanswered"] += 1
+            return
+        body = waiting.popleft()
+        if body.ts is None or body.ts <= self._clock:
+            self._answer(intent, body)
+        else:
+            self._answers += 1
+            heapq.heappush(self._due, (body.ts, self._answers, intent, body))
+
+    def _answer(self, fetch: Fetch, body: Body) -> None:
+        try:
+            events = self._source.adapter.snapshot(fetch, body.read(), self._clock)
+        except WireError as error:
+            raise SessionError(f"{body.path}: {error}") from error
+        self._take(events)
+
+    def _warn_once(self, text: str) -> None:
+        if len(self.warnings) < 20:
+            self.warnings.append(text)
+
+
+def _unlisted(venue: str, name: str) -> Instrument:
+    return Instrument(venue=venue, venue_symbol=name, symbol=escape_symbol(name), kind="spot", base="", quote="")
+
+
+def _read_instruments(path: str | None) -> bytes | None:
+    if path is None:
+        return None
+    try:
+        data = Path(path).read_bytes()
+        return gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data
+    except (OSError, EOFError) as error:
+        raise SessionError(f"{path}: {error}") from error
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Print the canonical messages of a session on stdout; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="tickwire normalize", description="Canonical messages of a recorded session.")
+    parser.add_argument("venue", choices=sorted(ADAPTERS))
+    parser.add_argument("session", help="folder with ws.jsonl.gz and rest_index.jsonl, or one .jsonl[.gz] file")
+    parser.add_argument("--instruments", help="the venue's answer with its instruments, where the session has none")
+    options = parser.parse_args(arguments)
+    try:
+        session = Session(options.session)
+        instruments = _read_instruments(options.instruments)
+        normalizer = Normalizer(ADAPTERS[options.venue], session, sys.stdout.buffer, instruments)
+        normalizer.run()
+        sys.stdout.buffer.flush()
+    except BrokenPipeError:
+        # Whoever reads has seen enough; Python must not try to flush once more at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except HubError as error:
+        sys.stderr.write(f"tickwire: {error}\n")
+        return exit_code(error)
+    for warning in normalizer.warnings:
+        sys.stderr.write(f"tickwire: {warning}\n")
+    counted = " ".join(f"{name}={count}" for name, count in sorted(normalizer.pipeline.counters.items()))
+    sys.stderr.write(f"tickwire: messages={normalizer.output.count} {counted}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
