@@ -31,7 +31,7 @@ def _embedded_url(settings: RedisSettings) -> str:
         port = configured_port(folder)
         if port is not None and not port_is_free(port):
             return f"redis://127.0.0.1:{port}/0"
-    return f"redis://127.0.0.1:{settings.port}/0"
+    return settings.address
 
 
 def _connection(url: str) -> tuple[list[str], dict[str, str]]:
