@@ -10,6 +10,7 @@ from typing import Any, Literal, Protocol, TypeAlias
 
 from msgspec import Struct
 from redis.asyncio import Redis
+from redis.exceptions import ResponseError
 
 from hub.instruments import Instrument
 from hub.keys import Channel, Keys
@@ -98,15 +99,12 @@ class TimeSeries:
         return []
 
     async def range(self, key: str, start_ms: int, end_ms: int, limit: int, policy: Policy) -> list[tuple[int, float]]:
-        pipe = self.client.pipeline(transaction=False)
-        pipe.execute_command(  # type: ignore[no-untyped-call]
-            "TS.RANGE", key, max(start_ms, 0), end_ms, "COUNT", limit
-        )
-        (reply,) = await pipe.execute(raise_on_error=False)
-        if isinstance(reply, Exception):
-            if "does not exist" in str(reply):
+        try:
+            reply = await _execute(self.client, "TS.RANGE", key, max(start_ms, 0), end_ms, "COUNT", limit)
+        except ResponseError as error:
+            if "does not exist" in str(error):
                 return []
-            raise reply
+            raise
         return [(int(ts), float(value)) for ts, value in reply]
 
 
@@ -140,8 +138,12 @@ class SortedSets:
 
 async def has_timeseries(client: Redis) -> bool:
     """Tell whether the server has the TimeSeries module, loaded or built in."""
-    replies = await client.execute_command("COMMAND", "INFO", "TS.MADD")
+    replies = await _execute(client, "COMMAND", "INFO", "TS.MADD")
     return bool(replies) and bool(replies[0] if isinstance(replies, list) else replies)
+
+
+async def _execute(client: Redis, *args: str | int) -> Any:
+    return await client.execute_command(*args)  # type: ignore[no-untyped-call]
 
 
 async def open_history(client: Redis) -> History:

@@ -41,7 +41,12 @@ def channel_name(kind: str, venue: str, symbol: str) -> str:
 
 def escape_symbol(text: str) -> str:
     """Replace, one to one, what a canonical symbol must not hold by `~XX` or `~uXXXX` (hex), `~` itself included."""
-    return _FORBIDDEN.sub(lambda m: f"~{ord(m.group()):02X}" if m.group() < "\u0100" else f"~u{ord(m.group()):04X}", text)
+    return _FORBIDDEN.sub(_escaped, text)
+
+
+def _escaped(match: re.Match[str]) -> str:
+    code = ord(match.group())
+    return f"~{code:02X}" if code < 256 else f"~u{code:04X}"
 
 
 @lru_cache(maxsize=65_536)
