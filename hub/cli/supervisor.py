@@ -148,9 +148,11 @@ class Supervisor:
 
     async def run(self, when_ready: Callable[[], Awaitable[None]] | None = None) -> int:
         """Start all parts, call `when_ready`, and stay until `stop()`, SIGINT, SIGTERM or a final failure."""
-        for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            if signal.getsignal(signum) is not signal.SIG_IGN:  # nohup stays in force
-                asyncio.get_running_loop().add_signal_handler(signum, self.stop)
+        loop = asyncio.get_running_loop()
+        for signum in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(signum, self.stop)
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup stays in force
+            loop.add_signal_handler(signal.SIGHUP, self.stop)
         code = 0
         try:
             async with asyncio.TaskGroup() as group:
