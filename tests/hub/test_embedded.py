@@ -6,9 +6,8 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-import psutil
 import pytest
 from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -16,25 +15,18 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from hub.embedded import EmbeddedRedis, configured_port, free_port
 from hub.errors import ConfigError
 from hub.redis_binary import find_server
+from tests.pids import alive
 
 
-async def command(url: str, *args: str | int) -> Any:
+async def command(url: str, *args: str | float) -> Any:
     async with Redis.from_url(url) as client:
-        return await client.execute_command(*args)
+        return await cast(Any, client).execute_command(*args)  # redis-py leaves it untyped
 
 
 async def wait_for(condition: Any, timeout_s: float = 5.0) -> None:
     async with asyncio.timeout(timeout_s):
         while not condition():
             await asyncio.sleep(0.02)
-
-
-def gone(pid: int) -> bool:
-    """A zombie has ended; that nobody has asked for its exit code is its parent's matter."""
-    try:
-        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return True
 
 
 @pytest.fixture
@@ -196,7 +188,7 @@ async def test_the_part_ends_cleanly_on_sigterm(tmp_path: Path) -> None:
     process.terminate()
     process.communicate(timeout=10)
     assert process.returncode == 0
-    assert gone(pid)
+    assert not alive(pid)
 
 
 async def test_the_server_dies_with_its_part_and_the_next_start_has_the_data(tmp_path: Path) -> None:
@@ -209,7 +201,7 @@ async def test_the_server_dies_with_its_part_and_the_next_start_has_the_data(tmp
     first.communicate(timeout=10)
     second = part(tmp_path, port)  # at once: it waits for the dying server
     try:
-        await wait_for(lambda: gone(pid))
+        await wait_for(lambda: not alive(pid))
         await answers(port)
         assert await command(f"redis://127.0.0.1:{port}", "GET", "key") == b"value"
     finally:

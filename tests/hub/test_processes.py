@@ -21,6 +21,7 @@ from hub.errors import (
     WireError,
 )
 from hub.processes import exit_code
+from tests.pids import alive
 
 PART = """
 import asyncio, sys
@@ -146,10 +147,3 @@ async def test_a_supervised_process_ends_with_its_killed_supervisor(
         async with asyncio.timeout(limit_s):
             while alive(pids[0]):
                 await asyncio.sleep(0.05)
-
-
-def alive(pid: int) -> bool:
-    try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False

@@ -26,6 +26,8 @@ from hub.keys import Keys
 from hub.model import Status, encode
 
 # A stand-in for a part: writes what happens to it into a file that all parts share.
+from tests.pids import alive
+
 STAND_IN = """
 import os, signal, sys, time
 name, journal, answer = sys.argv[1:4]
@@ -78,13 +80,6 @@ class Journal:
 @pytest.fixture
 def journal(tmp_path: Path) -> Journal:
     return Journal(tmp_path / "journal")
-
-
-def alive(pid: int) -> bool:
-    try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
 
 
 async def test_starts_by_stage_and_stops_in_the_opposite_order(journal: Journal) -> None:
