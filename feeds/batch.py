@@ -104,7 +104,7 @@ class BatchEncoder:
                 self._special(item, values, ts_pub)
                 continue
             channel = builder.channel(item)
-            wire = wires.get(channel) or self._wire(channel)
+            wire = wires.get(channel) or self._wire_of(channel)
             if not wire.announced:
                 wire.announced = True
                 fresh.append(channel)
@@ -128,13 +128,18 @@ class BatchEncoder:
             extra += self.history.add(samples)
         return Batch(items, head + b"".join(events), head_count + count, b"".join(extra), len(extra))
 
-    def restore(self) -> tuple[bytes, int]:
-        """Encode what brings an empty Redis to this publisher's last state: newest values, channel names, series."""
-        for wire in self._wires.values():
-            wire.announced = wire.announced and wire.newest is not None
+    def restore(self, withdrawn: Iterable[Withdrawal]) -> tuple[bytes, int]:
+        """Encode what brings an empty Redis to this publisher's last state: newest values, channel names, series.
+
+        Left out are values in `withdrawn`, which are about to go, and books: a new epoch begins with new snapshots.
+        """
+        for item in withdrawn:
+            self._wire_of(self.builder.named(item.kind, item.venue, item.symbol)).newest = None
         channels = [channel for channel, wire in self._wires.items() if wire.announced]
         values: dict[_Wire, bytes | None] = {
-            wire: wire.newest for wire in self._wires.values() if wire.newest is not None
+            wire: wire.newest
+            for channel, wire in self._wires.items()
+            if wire.newest is not None and not channel.book
         }
         head, count = self._head(values, channels)
         extra = self._creations(channels)
@@ -166,7 +171,10 @@ class BatchEncoder:
                     commands += self.history.trim(key, spec, now_ms)
         return commands
 
-    def _wire(self, channel: ChannelState) -> _Wire:
+    def _wire_of(self, channel: ChannelState) -> _Wire:
+        wire = self._wires.get(channel)
+        if wire is not None:
+            return wire
         kind = channel.kind.partition(".")[0]
         settings = self._settings
         lengths = {"trade": settings.log_trades, "book": settings.log_books, "candle": settings.log_candles}
@@ -185,7 +193,7 @@ class BatchEncoder:
             bulk = _bulk(self.builder.restate(channel, item.snapshot, ts_pub)[1])
         else:
             channel = self.builder.named(item.kind, item.venue, item.symbol)
-        values[self._wires.get(channel) or self._wire(channel)] = bulk
+        values[self._wire_of(channel)] = bulk
 
     def _head(self, values: dict[_Wire, bytes | None], fresh: Sequence[ChannelState]) -> tuple[bytes, int]:
         parts: list[bytes] = []

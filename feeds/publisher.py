@@ -102,13 +102,15 @@ class Publisher:
 
     def _compact(self) -> None:
         """Bound what is held: the newest of each state channel, the last events."""
-        states: dict[tuple[type, str], Item] = {}
+        states: dict[tuple[str, str], Item] = {}
         events: list[Item] = []
         for item in self._pending:
             if isinstance(item, Message) and not is_event(kind_of(item)):
-                states[type(item), item.symbol] = item
-            else:
-                events.append(item)
+                states[kind_of(item), item.symbol] = item
+                continue
+            events.append(item)
+            if isinstance(item, Withdrawal):
+                states.pop((item.kind, item.symbol), None)
         excess = len(events) - self._settings.buffer
         if excess > 0:
             del events[:excess]
@@ -245,13 +247,12 @@ class Publisher:
 
     async def _begin_epoch(self, link: Link, reason: str) -> None:
         self.builder.start_epoch(await self.lease.acquire(at_least=self.builder.epoch + 1, wait_s=0))
-        data, count = self.encoder.restore()
-        await self._send(link, data, count)
         unconfirmed = self._unconfirmed.items if self._unconfirmed is not None else []
-        self._unconfirmed, self._lost_events = None, False
         # Book updates are in the snapshots that follow; a renewal would repeat one of the old epoch.
         held: list[Item] = [item for item in (*unconfirmed, *self._pending) if not isinstance(item, Book | Renewal)]
-        self._pending = held
+        self._unconfirmed, self._lost_events, self._pending = None, False, held
+        data, count = self.encoder.restore(item for item in held if isinstance(item, Withdrawal))
+        await self._send(link, data, count)
         self.on_new_epoch(reason)
         log.warning("new epoch venue=%s epoch=%d reason=%s", self.venue, self.builder.epoch, reason)
 
