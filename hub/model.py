@@ -11,10 +11,10 @@ Positions, channels and Redis names live in hub/keys.py; who assigns `id` and `t
 from collections.abc import Callable
 from functools import reduce
 from operator import or_
-from typing import Any, Final, Literal, TypeAlias, cast
+from typing import Annotated, Any, Final, Literal, TypeAlias, cast
 
 import msgspec
-from msgspec import UNSET, Struct, UnsetType
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 from hub.intervals import INTERVALS
 
@@ -31,8 +31,10 @@ __all__ = [
     "Level",
     "Mark",
     "Message",
+    "Price",
     "Quote",
     "Side",
+    "Size",
     "State",
     "Status",
     "Ticker",
@@ -46,7 +48,11 @@ __all__ = [
 Side: TypeAlias = Literal["buy", "sell"]
 Action: TypeAlias = Literal["snapshot", "update"]
 State: TypeAlias = Literal["live", "stale", "resyncing", "down"]
-Level: TypeAlias = tuple[float, float]
+Price: TypeAlias = Annotated[float, Meta(gt=-1e30, lt=1e30)]
+"""In quote units. Bounded, so that no NaN or infinity gets in; negative prices exist."""
+Size: TypeAlias = Annotated[float, Meta(ge=0, lt=1e30)]
+"""In base units, or as the instrument's `size_unit` says; never negative, NaN or infinite."""
+Level: TypeAlias = tuple[Price, Size]
 """(price, size)"""
 
 
@@ -69,8 +75,8 @@ class Message(Struct, frozen=True, gc=False, tag_field="type"):
 class Trade(Message, frozen=True, gc=False, tag="trade"):
     """A fill. `side` is the aggressor's, `count` the fills in this message."""
 
-    price: float
-    size: float
+    price: Price
+    size: Size
     side: Side | None
     trade_id: str
     count: int = 1
@@ -79,10 +85,10 @@ class Trade(Message, frozen=True, gc=False, tag="trade"):
 class Quote(Message, frozen=True, gc=False, tag="quote"):
     """Best bid and ask; the last two fields exist in consolidated quotes only."""
 
-    bid: float | None
-    bid_size: float | None
-    ask: float | None
-    ask_size: float | None
+    bid: Price | None
+    bid_size: Size | None
+    ask: Price | None
+    ask_size: Size | None
     bid_venue: str | UnsetType = UNSET
     ask_venue: str | UnsetType = UNSET
 

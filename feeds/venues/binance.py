@@ -13,11 +13,11 @@ Quirks:
 
 from collections.abc import Callable, Sequence
 from decimal import Decimal
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar, TypeAlias
 from urllib.parse import parse_qs, urlsplit
 
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import Meta, Raw, Struct
 
 from feeds.adapter import (
     Acked,
@@ -36,10 +36,15 @@ from feeds.adapter import (
 from hub.errors import SequenceGap, WireError
 from hub.instruments import Instrument, canonical_symbol
 from hub.intervals import NS_PER_MS, interval_ns
-from hub.model import CANDLE_TYPES, Candle, Level, Quote, Side, Ticker, Trade
+from hub.model import CANDLE_TYPES, Candle, Level, Price, Quote, Side, Size, Ticker, Trade
 from hub.sequence import SnapshotSync
 
 __all__ = ["Binance"]
+
+
+_Millis: TypeAlias = Annotated[int, Meta(ge=0, le=9_000_000_000_000)]
+"""Unix ms, bounded so that ns fit 64 bits."""
+_Id: TypeAlias = Annotated[int, Meta(ge=0, le=(1 << 62))]
 
 
 class _Frame(Struct, gc=False):
@@ -59,47 +64,47 @@ class _Inner(Struct, gc=False):
     """The fields by which a payload tells what it is."""
 
     e: str = ""
-    E: int | None = None
+    E: _Millis | None = None
     s: str = ""
 
 
 class _AggTrade(Struct, gc=False):
     """`{"e":"aggTrade","s":"BTCUSDT","a":1,"p":"1.0","q":"2.0","f":1,"l":3,"T":ms,"m":true}`; m: the buyer is maker."""
 
-    a: int
-    p: float
-    q: float
-    f: int
-    l: int  # noqa: E741 - the venue's name
-    T: int
+    a: _Id
+    p: Price
+    q: Size
+    f: _Id
+    l: _Id  # noqa: E741 - the venue's name
+    T: _Millis
     m: bool
 
 
 class _Trade(Struct, gc=False):
     """`{"e":"trade","E":ms,"s":"BTCUSDT","t":1,"p":"1.0","q":"2.0","T":ms,"m":true}`: a single fill."""
 
-    t: int
-    p: float
-    q: float
-    T: int
+    t: _Id
+    p: Price
+    q: Size
+    T: _Millis
     m: bool
 
 
 class _BookTicker(Struct, gc=False):
     """`{"u":1,"s":"BTCUSDT","b":"1.0","B":"2.0","a":"1.1","A":"3.0"}`: no type, no time."""
 
-    b: float
-    B: float
-    a: float
-    A: float
+    b: Price
+    B: Size
+    a: Price
+    A: Size
 
 
 class _Diff(Struct, gc=False):
     """`{"e":"depthUpdate","E":ms,"s":"BTCUSDT","U":1,"u":3,"b":[["1.0","2.0"]],"a":[]}`: U..u inclusive, absolute."""
 
-    E: int
-    U: int
-    u: int
+    E: _Millis
+    U: _Id
+    u: _Id
     b: list[Level]
     a: list[Level]
 
@@ -107,21 +112,21 @@ class _Diff(Struct, gc=False):
 class _Ticker(Struct, gc=False):
     """`{"e":"24hrTicker","E":ms,"c":last,"o":open,"h":high,"l":low,"v":base,"q":quote,"b":bid,"a":ask}`, 24 h."""
 
-    E: int
-    c: float
-    o: float
-    h: float
-    l: float  # noqa: E741 - the venue's name
-    v: float
-    q: float
-    b: float | None = None
-    a: float | None = None
+    E: _Millis
+    c: Price
+    o: Price
+    h: Price
+    l: Price  # noqa: E741 - the venue's name
+    v: Size
+    q: Size
+    b: Price | None = None
+    a: Price | None = None
 
 
 class _DepthSnapshot(Struct, gc=False):
     """`GET /api/v3/depth`: `{"lastUpdateId":1,"bids":[["1.0","2.0"]],"asks":[]}`."""
 
-    lastUpdateId: int
+    lastUpdateId: _Id
     bids: list[Level]
     asks: list[Level]
 
@@ -158,6 +163,9 @@ _decode_ticker = msgspec.json.Decoder(_Ticker, strict=False).decode
 _decode_snapshot = msgspec.json.Decoder(_DepthSnapshot, strict=False).decode
 _decode_info = msgspec.json.Decoder(_ExchangeInfo, strict=False).decode
 _decode_klines = msgspec.json.Decoder(list[_Kline]).decode
+
+#: What msgspec raises on bytes it cannot read: text that is no UTF-8 and endless nesting included.
+_UNREADABLE = (ValueError, RecursionError)
 
 _STATUS = {"TRADING": "trading", "HALT": "halted", "BREAK": "break", "CANCEL_ONLY": "cancel_only"}
 
@@ -228,7 +236,7 @@ class Binance(Adapter):
     def parse_instruments(cls, body: bytes) -> list[Instrument]:
         try:
             return [cls._instrument(row) for row in _decode_info(body).symbols]
-        except msgspec.MsgspecError as error:
+        except _UNREADABLE as error:
             raise WireError(cls.venue, f"exchangeInfo: {error}") from error
 
     @classmethod
@@ -262,7 +270,7 @@ class Binance(Adapter):
             frame = _decode_frame(payload)
             data = bytes(frame.data) if frame.stream else payload
             inner = _decode_inner(data) if data[:1] == b"{" else _Inner()
-        except msgspec.MsgspecError:
+        except _UNREADABLE:
             return []
         kind = _KINDS.get(inner.e or "bookTicker")
         if not inner.s or kind is None:
@@ -301,7 +309,7 @@ class Binance(Adapter):
             except KeyError:
                 return self._first(frame, payload, ts_recv)
             return handler(frame.data, instrument, ts_recv)
-        except msgspec.MsgspecError as error:
+        except _UNREADABLE as error:
             raise WireError(self.venue, str(error)) from error
 
     def _first(self, frame: _Frame, payload: bytes, ts_recv: int) -> list[Event | Fetch]:
@@ -425,7 +433,7 @@ class Binance(Adapter):
             if fetch.resource == "klines":
                 return [*self._klines(fetch, body, ts_recv)]
             return self._depth_snapshot(fetch, body, ts_recv)
-        except msgspec.MsgspecError as error:
+        except _UNREADABLE as error:
             raise WireError(self.venue, f"{fetch.resource}: {error}") from error
 
     def _depth_snapshot(self, fetch: Fetch, body: bytes, ts_recv: int) -> list[Event | Fetch]:

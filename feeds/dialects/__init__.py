@@ -1,0 +1,19 @@
+"""The venues whose server side the replay server can speak: one line each."""
+
+from feeds.dialects.base import Dialect
+from feeds.dialects.binance import BinanceDialect
+from hub.errors import ConfigError
+
+__all__ = ["DIALECTS", "dialect_of"]
+
+DIALECTS: dict[str, type[Dialect]] = {
+    "binance": BinanceDialect,
+}
+
+
+def dialect_of(venue: str) -> type[Dialect]:
+    """Return the dialect class of `venue`; ConfigError naming those there are."""
+    try:
+        return DIALECTS[venue]
+    except KeyError:
+        raise ConfigError(f"no replay of venue {venue!r}; known: {', '.join(sorted(DIALECTS))}") from None
