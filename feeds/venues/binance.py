@@ -13,11 +13,11 @@ Quirks:
 
 from collections.abc import Callable, Sequence
 from decimal import Decimal
-from typing import Annotated, Any, ClassVar, TypeAlias
+from typing import Any, ClassVar
 from urllib.parse import parse_qs, urlsplit
 
 import msgspec
-from msgspec import Meta, Raw, Struct
+from msgspec import Raw
 
 from feeds.adapter import (
     Acked,
@@ -33,139 +33,30 @@ from feeds.adapter import (
     Skipped,
     Subscription,
 )
+from feeds.venues.binance_wire import (
+    UNREADABLE,
+    Frame,
+    Inner,
+    Kline,
+    Symbol,
+    decode_agg_trade,
+    decode_book_ticker,
+    decode_diff,
+    decode_frame,
+    decode_info,
+    decode_inner,
+    decode_klines,
+    decode_snapshot,
+    decode_ticker,
+    decode_trade,
+)
 from hub.errors import SequenceGap, WireError
 from hub.instruments import Instrument, canonical_symbol
 from hub.intervals import NS_PER_MS, interval_ns
-from hub.model import CANDLE_TYPES, Candle, Level, Price, Quote, Side, Size, Ticker, Trade
+from hub.model import CANDLE_TYPES, Candle, Level, Quote, Side, Ticker, Trade
 from hub.sequence import SnapshotSync
 
 __all__ = ["Binance"]
-
-
-_Millis: TypeAlias = Annotated[int, Meta(ge=0, le=9_000_000_000_000)]
-"""Unix ms, bounded so that ns fit 64 bits."""
-_Id: TypeAlias = Annotated[int, Meta(ge=0, le=(1 << 62))]
-
-
-class _Frame(Struct, gc=False):
-    """`{"stream":"btcusdt@aggTrade","data":{…}}`, or an answer `{"result":null,"id":1}`, `{"code":2,"msg":"…"}`."""
-
-    stream: str = ""
-    data: Raw = Raw()
-    id: int | str | None = None
-    error: Raw = Raw()
-    msg: str | None = None
-    e: str = ""
-    s: str = ""
-    result: Raw = Raw()
-
-
-class _Inner(Struct, gc=False):
-    """The fields by which a payload tells what it is."""
-
-    e: str = ""
-    E: _Millis | None = None
-    s: str = ""
-
-
-class _AggTrade(Struct, gc=False):
-    """`{"e":"aggTrade","s":"BTCUSDT","a":1,"p":"1.0","q":"2.0","f":1,"l":3,"T":ms,"m":true}`; m: the buyer is maker."""
-
-    a: _Id
-    p: Price
-    q: Size
-    f: _Id
-    l: _Id  # noqa: E741 - the venue's name
-    T: _Millis
-    m: bool
-
-
-class _Trade(Struct, gc=False):
-    """`{"e":"trade","E":ms,"s":"BTCUSDT","t":1,"p":"1.0","q":"2.0","T":ms,"m":true}`: a single fill."""
-
-    t: _Id
-    p: Price
-    q: Size
-    T: _Millis
-    m: bool
-
-
-class _BookTicker(Struct, gc=False):
-    """`{"u":1,"s":"BTCUSDT","b":"1.0","B":"2.0","a":"1.1","A":"3.0"}`: no type, no time."""
-
-    b: Price
-    B: Size
-    a: Price
-    A: Size
-
-
-class _Diff(Struct, gc=False):
-    """`{"e":"depthUpdate","E":ms,"s":"BTCUSDT","U":1,"u":3,"b":[["1.0","2.0"]],"a":[]}`: U..u inclusive, absolute."""
-
-    E: _Millis
-    U: _Id
-    u: _Id
-    b: list[Level]
-    a: list[Level]
-
-
-class _Ticker(Struct, gc=False):
-    """`{"e":"24hrTicker","E":ms,"c":last,"o":open,"h":high,"l":low,"v":base,"q":quote,"b":bid,"a":ask}`, 24 h."""
-
-    E: _Millis
-    c: Price
-    o: Price
-    h: Price
-    l: Price  # noqa: E741 - the venue's name
-    v: Size
-    q: Size
-    b: Price | None = None
-    a: Price | None = None
-
-
-class _DepthSnapshot(Struct, gc=False):
-    """`GET /api/v3/depth`: `{"lastUpdateId":1,"bids":[["1.0","2.0"]],"asks":[]}`."""
-
-    lastUpdateId: _Id
-    bids: list[Level]
-    asks: list[Level]
-
-
-class _Filter(Struct):
-    filterType: str
-    tickSize: float | None = None
-    stepSize: float | None = None
-    minNotional: float | None = None
-
-
-class _Symbol(Struct):
-    symbol: str
-    status: str
-    baseAsset: str
-    quoteAsset: str
-    filters: list[_Filter] = []
-
-
-class _ExchangeInfo(Struct):
-    symbols: list[_Symbol]
-
-
-_Kline = tuple[int, str, str, str, str, str, int, str, int, str, str, str]
-"""open time, open, high, low, close, volume, close time, quote volume, trades, taker base, taker quote, unused"""
-
-_decode_frame = msgspec.json.Decoder(_Frame).decode
-_decode_inner = msgspec.json.Decoder(_Inner).decode
-_decode_agg_trade = msgspec.json.Decoder(_AggTrade, strict=False).decode
-_decode_trade = msgspec.json.Decoder(_Trade, strict=False).decode
-_decode_book_ticker = msgspec.json.Decoder(_BookTicker, strict=False).decode
-_decode_diff = msgspec.json.Decoder(_Diff, strict=False).decode
-_decode_ticker = msgspec.json.Decoder(_Ticker, strict=False).decode
-_decode_snapshot = msgspec.json.Decoder(_DepthSnapshot, strict=False).decode
-_decode_info = msgspec.json.Decoder(_ExchangeInfo, strict=False).decode
-_decode_klines = msgspec.json.Decoder(list[_Kline]).decode
-
-#: What msgspec raises on bytes it cannot read: text that is no UTF-8 and endless nesting included.
-_UNREADABLE = (ValueError, RecursionError)
 
 _STATUS = {"TRADING": "trading", "HALT": "halted", "BREAK": "break", "CANCEL_ONLY": "cancel_only"}
 
@@ -235,12 +126,12 @@ class Binance(Adapter):
     @classmethod
     def parse_instruments(cls, body: bytes) -> list[Instrument]:
         try:
-            return [cls._instrument(row) for row in _decode_info(body).symbols]
-        except _UNREADABLE as error:
+            return [cls._instrument(row) for row in decode_info(body).symbols]
+        except UNREADABLE as error:
             raise WireError(cls.venue, f"exchangeInfo: {error}") from error
 
     @classmethod
-    def _instrument(cls, row: _Symbol) -> Instrument:
+    def _instrument(cls, row: Symbol) -> Instrument:
         filters = {entry.filterType: entry for entry in row.filters}
         price, lot = filters.get("PRICE_FILTER"), filters.get("LOT_SIZE")
         notional = filters.get("NOTIONAL") or filters.get("MIN_NOTIONAL")
@@ -267,10 +158,10 @@ class Binance(Adapter):
     @classmethod
     def peek(cls, payload: bytes) -> list[Peek]:
         try:
-            frame = _decode_frame(payload)
+            frame = decode_frame(payload)
             data = bytes(frame.data) if frame.stream else payload
-            inner = _decode_inner(data) if data[:1] == b"{" else _Inner()
-        except _UNREADABLE:
+            inner = decode_inner(data) if data[:1] == b"{" else Inner()
+        except UNREADABLE:
             return []
         kind = _KINDS.get(inner.e or "bookTicker")
         if not inner.s or kind is None:
@@ -303,16 +194,16 @@ class Binance(Adapter):
 
     def receive(self, payload: bytes, ts_recv: int) -> list[Event | Fetch]:
         try:
-            frame = _decode_frame(payload)
+            frame = decode_frame(payload)
             try:
                 handler, instrument = self._routes[frame.stream]
             except KeyError:
                 return self._first(frame, payload, ts_recv)
             return handler(frame.data, instrument, ts_recv)
-        except _UNREADABLE as error:
+        except UNREADABLE as error:
             raise WireError(self.venue, str(error)) from error
 
-    def _first(self, frame: _Frame, payload: bytes, ts_recv: int) -> list[Event | Fetch]:
+    def _first(self, frame: Frame, payload: bytes, ts_recv: int) -> list[Event | Fetch]:
         """Route what has no route yet: first frame of a stream, raw payloads, answers."""
         if not frame.stream and not frame.e and (frame.id is not None or frame.error or frame.msg):
             return self._answer(frame)
@@ -321,13 +212,13 @@ class Binance(Adapter):
             return self._raw(bytes(frame.data) if frame.stream else payload, ts_recv)
         if bytes(frame.data)[:1] != b"{":
             return [Skipped("array")]
-        inner = _decode_inner(frame.data)
+        inner = decode_inner(frame.data)
         return self._dispatch(frame.stream, inner.s or symbol.upper(), channel, frame.data, ts_recv)
 
     def _raw(self, payload: bytes, ts_recv: int) -> list[Event | Fetch]:
         if payload[:1] != b"{":
             return [Skipped("array")]
-        inner = _decode_frame(payload)
+        inner = decode_frame(payload)
         if inner.e == "serverShutdown":
             return [Rotate("the venue announced a shutdown")]
         if not inner.s:
@@ -352,7 +243,7 @@ class Binance(Adapter):
         self._routes[stream or f"{venue_symbol} {channel}"] = (handler, instrument)
         return events
 
-    def _answer(self, frame: _Frame) -> list[Event | Fetch]:
+    def _answer(self, frame: Frame) -> list[Event | Fetch]:
         channels = self._requests.pop(frame.id, ()) if frame.id is not None else ()
         if frame.error or frame.msg is not None:
             return [Refused(channels, frame.msg or bytes(frame.error).decode())]
@@ -365,7 +256,7 @@ class Binance(Adapter):
         return result
 
     def _agg_trade(self, data: Any, instrument: Instrument, ts_recv: int) -> list[Event | Fetch]:
-        m = _decode_agg_trade(data)
+        m = decode_agg_trade(data)
         return [
             Trade(
                 self.venue, instrument.symbol, "", m.T * NS_PER_MS, ts_recv, 0,
@@ -374,16 +265,16 @@ class Binance(Adapter):
         ]  # fmt: skip
 
     def _trade(self, data: Any, instrument: Instrument, ts_recv: int) -> list[Event | Fetch]:
-        m = _decode_trade(data)
+        m = decode_trade(data)
         side: Side = "sell" if m.m else "buy"
         return [Trade(self.venue, instrument.symbol, "", m.T * NS_PER_MS, ts_recv, 0, m.p, m.q, side, str(m.t))]
 
     def _book_ticker(self, data: Any, instrument: Instrument, ts_recv: int) -> list[Event | Fetch]:
-        m = _decode_book_ticker(data)
+        m = decode_book_ticker(data)
         return [Quote(self.venue, instrument.symbol, "", None, ts_recv, 0, m.b, m.B, m.a, m.A)]
 
     def _ticker(self, data: Any, instrument: Instrument, ts_recv: int) -> list[Event | Fetch]:
-        m = _decode_ticker(data)
+        m = decode_ticker(data)
         return [
             Ticker(
                 self.venue, instrument.symbol, "", m.E * NS_PER_MS, ts_recv, 0,
@@ -394,7 +285,7 @@ class Binance(Adapter):
     # book
 
     def _diff(self, data: Any, instrument: Instrument, ts_recv: int) -> list[Event | Fetch]:
-        m = _decode_diff(data)
+        m = decode_diff(data)
         update = BookUpdate(instrument, False, m.b, m.a, m.E * NS_PER_MS, ts_recv)
         sync = self._syncs.get(instrument.symbol)
         if sync is None:
@@ -433,13 +324,13 @@ class Binance(Adapter):
             if fetch.resource == "klines":
                 return [*self._klines(fetch, body, ts_recv)]
             return self._depth_snapshot(fetch, body, ts_recv)
-        except _UNREADABLE as error:
+        except UNREADABLE as error:
             raise WireError(self.venue, f"{fetch.resource}: {error}") from error
 
     def _depth_snapshot(self, fetch: Fetch, body: bytes, ts_recv: int) -> list[Event | Fetch]:
         instrument = fetch.instrument
         assert instrument is not None
-        m = _decode_snapshot(body)
+        m = decode_snapshot(body)
         self._fetching.discard(instrument.symbol)
         sync = self._syncs.setdefault(instrument.symbol, SnapshotSync())
         if sync.live:
@@ -481,10 +372,10 @@ class Binance(Adapter):
         instrument = fetch.instrument
         assert instrument is not None
         # The last row may be the candle that is still open.
-        rows = [row for row in _decode_klines(body) if row[0] * NS_PER_MS + interval_ns(fetch.interval) <= ts_recv]
+        rows = [row for row in decode_klines(body) if row[0] * NS_PER_MS + interval_ns(fetch.interval) <= ts_recv]
         return [self._candle(instrument, fetch.interval, row, ts_recv) for row in rows]
 
-    def _candle(self, instrument: Instrument, interval: str, row: _Kline, ts_recv: int) -> Candle:
+    def _candle(self, instrument: Instrument, interval: str, row: Kline, ts_recv: int) -> Candle:
         volume, notional, bought, bought_notional = (Decimal(row[at]) for at in (5, 7, 9, 10))
         return CANDLE_TYPES[interval](
             venue=self.venue,
