@@ -5,7 +5,7 @@ come from, and holds one `Conversation` per client. Sockets, pace and laps are f
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import ClassVar, Protocol
 
 from msgspec import Struct
@@ -156,15 +156,17 @@ class Dialect(ABC):
     holes: ClassVar[Mapping[str, int]] = {}
     """last word of an id space -> ids left out between two laps"""
 
-    def __init__(self, instruments: bytes | None) -> None:
-        """`instruments` is the body of the venue's instrument list; None where nobody has one."""
-        self.instruments = instruments
+    def __init__(self, clock: Callable[[], int]) -> None:
+        """`clock` tells the venue's time, int ns."""
+        self.clock = clock
+        self.instruments: bytes | None = None
+        """body of the venue's list of instruments; None where nobody has one"""
 
     @abstractmethod
     def read(self, payload: bytes, binary: bool) -> Reading | None:
         """Read one recorded frame; None for what no client would get again (acks, errors, noise)."""
 
-    def sent(self, payload: bytes) -> None:
+    def sent(self, payload: bytes) -> None:  # noqa: B027 - most venues' frames name themselves
         """Note what the recorder sent, or the URL it opened: it may name what later frames do not."""
 
     @abstractmethod

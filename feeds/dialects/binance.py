@@ -2,20 +2,399 @@
 
 Documentation: https://developers.binance.com/docs/binance-spot-api-docs (web-socket-streams, rest-api)
 
-Told in a moved lap: ids and times move in the text; candles (stream and REST) are built anew from the trades, because
-a recorded one that is moved would not begin on its minute. REST has only what is recorded, or follows from it: a book
-or a history that nobody recorded is answered by 503 and code -1001, the venue's "internal error".
+In a lap that is not told as recorded, ids and times move in the text; candles (stream and REST) are built anew from the
+trades, because a recorded one that is moved would not begin on its minute. REST has only what is recorded or follows
+from it: a book that nobody recorded is answered by 503 and code -1001, the venue's internal error.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Final
+from urllib.parse import parse_qs, urlsplit
 
 import msgspec
+from msgspec import Raw, Struct
 
 from feeds.dialects.base import Answer, Conversation, Dialect, Item, Lap, Reading, Refused, Rules, Timeline
-from feeds.dialects.binance_wire import HOLES, read_frame, rewrite, stream_names
+from feeds.dialects.binance_wire import HOLES, read_frame, rewrite, stream_names, told_ms
 from feeds.dialects.books import RecordedBook, RecordedSnapshot
-from feeds.dialects.klines import Klines, floor_ms
+from feeds.dialects.klines import INTERVALS_MS, Kline, Klines, floor_ms
 
 __all__ = ["BinanceDialect"]
+
+PAGES: Final = frozenset({5, 10, 20, 50, 100, 500, 1000, 5000})
+METHODS: Final = ("SUBSCRIBE", "UNSUBSCRIBE", "LIST_SUBSCRIPTIONS", "SET_PROPERTY", "GET_PROPERTY")
+_STREAM = re.compile(r"[^\s\"\\/,]{1,100}")
+_SERVER_TIME = re.compile(rb'("serverTime"\s*:\s*)\d+')
+_NS_PER_MS: Final = 1_000_000
+
+_encode = msgspec.json.encode
+
+
+class _Error(Exception):
+    """What the venue answers to a request that it cannot carry out; `status` for REST."""
+
+    def __init__(self, code: int, text: str, status: int = 400) -> None:
+        super().__init__(text)
+        self.code, self.text, self.status = code, text, status
+
+
+class _Depth(Struct):
+    lastUpdateId: int
+    bids: list[tuple[str, str]]
+    asks: list[tuple[str, str]]
+
+
+class _Diff(Struct):
+    U: int
+    u: int
+    b: list[tuple[str, str]]
+    a: list[tuple[str, str]]
+
+
+class _Trade(Struct):
+    T: int
+    p: str
+    q: str
+    m: bool
+    f: int | None = None
+    l: int | None = None  # noqa: E741 - the venue's name
+    t: int = 0
+
+
+class _Listed(Struct):
+    symbol: str
+
+
+_decode_depth = msgspec.json.Decoder(_Depth).decode
+_decode_diff = msgspec.json.Decoder(_Diff).decode
+_decode_trade = msgspec.json.Decoder(_Trade).decode
+_decode_listed = msgspec.json.Decoder(_Listed).decode
+_decode_rows = msgspec.json.Decoder(list[list[Any]]).decode  # rows of texts and numbers, passed on as they are
+
+
+class _Conversation(Conversation):
+    """One socket. `/ws` gives bare payloads, `/stream` wraps them; a request may switch that."""
+
+    def __init__(self, streams: Iterable[str], combined: bool, limit: int) -> None:
+        super().__init__()
+        self.topics = dict.fromkeys(streams)
+        self.combined = combined
+        self._limit = limit
+        if len(self.topics) > limit:
+            raise Refused(f"more than {limit} streams")
+
+    def receive(self, message: bytes, binary: bool) -> list[bytes]:
+        try:
+            request = msgspec.json.decode(message)
+        except (msgspec.MsgspecError, UnicodeDecodeError):
+            return [_encode({"code": 3, "msg": "Invalid JSON: expected value at line 1 column 1"})]
+        if not isinstance(request, dict):
+            return [_encode({"code": 2, "msg": "Invalid request: expected an object"})]
+        number = request.get("id")
+        try:
+            if not _is_id(number):
+                number = None
+                raise _Error(2, "Invalid request: request ID must be an integer, a string up to 36 characters or null")
+            return [_encode({"result": self._carry_out(request), "id": number})]
+        except _Error as error:
+            return [_encode({"error": {"code": error.code, "msg": error.text}, "id": number})]
+
+    def _carry_out(self, request: dict[str, Any]) -> object:  # Any: whatever a client sent
+        method, params = request.get("method"), request.get("params", [])
+        if "method" not in request:
+            raise _Error(2, "Invalid request: missing field `method`")
+        if method not in METHODS:
+            allowed = ", ".join(f"`{name}`" for name in METHODS)
+            raise _Error(2, f"Invalid request: unknown variant `{str(method)[:40]}`, expected one of {allowed}")
+        if not isinstance(params, list):
+            raise _Error(2, "Invalid request: streams must be an array")
+        if method == "LIST_SUBSCRIPTIONS":
+            return list(self.topics)
+        if method.endswith("PROPERTY"):
+            return self._property(method, params)
+        if not all(isinstance(name, str) and _STREAM.fullmatch(name) for name in params):
+            raise _Error(2, "Invalid request: invalid stream name")
+        if method == "UNSUBSCRIBE":
+            for name in params:
+                self.topics.pop(name, None)
+        elif len(self.topics.keys() | set(params)) > self._limit:
+            raise _Error(2, f"Invalid request: more than {self._limit} streams on one connection")
+        else:
+            self.topics.update(dict.fromkeys(params))
+        return None
+
+    def _property(self, method: str, params: list[Any]) -> object:
+        if len(params) > 2:
+            raise _Error(2, "Invalid request: too many parameters")
+        if not params or not isinstance(params[0], str):
+            raise _Error(2, "Invalid request: property name must be a string")
+        if params[0] != "combined":
+            raise _Error(0, "Unknown property")
+        if method == "GET_PROPERTY":
+            return self.combined
+        if len(params) < 2 or not isinstance(params[1], bool):
+            raise _Error(1, "Invalid value type: expected Boolean")
+        self.combined = params[1]
+        return None
+
+    def render(self, topic: str, item: Item, data: bytes) -> bytes:
+        if not self.combined:
+            return data
+        reading = item.reading
+        if reading.end - reading.start == len(item.payload):
+            return b'{"stream":' + _encode(topic) + b',"data":' + data + b"}"
+        return item.payload[: reading.start] + data + item.payload[reading.end :]
+
+    def shutdown(self, ts: int) -> list[bytes]:
+        event = {"e": "serverShutdown", "E": ts // _NS_PER_MS}
+        return [_encode({"stream": "!serverShutdown", "data": event} if self.combined else event)]
+
+
+def _is_id(value: object) -> bool:
+    if isinstance(value, str):
+        return len(value) <= 36
+    return value is None or (type(value) is int and -(2**63) <= value < 2**63)
+
+
+class BinanceDialect(Dialect):
+    """See feeds/dialects/base.py."""
+
+    venue = "binance"
+    rules = Rules(messages_per_s=5, streams=1024, ping_s=20, rest_weight=6000)
+    holes = HOLES
+    _resources: ClassVar[dict[str, str]] = {
+        "ping": "_ping", "time": "_time", "exchangeInfo": "_exchange_info", "depth": "_depth", "klines": "_klines",
+    }  # fmt: skip
+
+    def __init__(self, clock: Any) -> None:
+        super().__init__(clock)
+        self._named: set[str] = set()
+        self._aggregated: set[str] = set()
+        self._tracks: dict[str, Timeline] = {}
+        self._books: dict[str, RecordedBook] = {}
+        self._candles: dict[str, Klines] = {}
+        self._history: dict[tuple[str, str], dict[int, list[Any]]] = {}
+        self._announced: dict[tuple[str, str], int] = {}
+        self._listed: dict[str, Raw] | None = None
+
+    # recordings
+
+    def sent(self, payload: bytes) -> None:
+        self._named.update(stream_names(payload))
+
+    def read(self, payload: bytes, binary: bool) -> Reading | None:
+        reading = None if binary else read_frame(payload, self._named)
+        if reading is not None and reading.kind == "aggTrade":
+            self._aggregated.add(reading.symbol)
+        return reading
+
+    def add_body(self, resource: str, symbol: str, url: str, data: bytes) -> tuple[tuple[str, int], ...]:
+        query = {key: values[0] for key, values in parse_qs(urlsplit(url).query).items()}
+        if resource == "depth":
+            depth = _decode_depth(data)
+            asked = query.get("limit", "")
+            limit = int(asked) if asked.isdecimal() else 0
+            book = self._books.setdefault(symbol, RecordedBook(PAGES))
+            book.add(RecordedSnapshot(depth.lastUpdateId, depth.bids, depth.asks, limit, data))
+            return ((f"{symbol} book", depth.lastUpdateId),)
+        if resource == "klines" and query.get("interval") in INTERVALS_MS:
+            rows = self._history.setdefault((symbol, query["interval"]), {})
+            rows.update((int(row[0]), row) for row in _decode_rows(data))
+        return ()
+
+    def attach(self, symbols: Sequence[str], timeline: Timeline) -> None:
+        self._tracks.update(dict.fromkeys(symbols, timeline))
+
+    def begin(self, symbols: Sequence[str]) -> None:
+        for symbol in symbols:
+            if symbol in self._books:
+                self._books[symbol].reset()
+
+    # streams
+
+    def play(self, item: Item, lap: Lap) -> list[bytes]:
+        reading = item.reading
+        symbol, kind = reading.symbol, reading.kind
+        if kind == "kline" and not lap.exact:
+            return self._kline_events(item, lap)
+        data = item.data if lap.exact else rewrite(item.data, kind, symbol, lap)
+        if kind == "depthUpdate" and symbol in self._books:
+            diff = _decode_diff(item.data)
+            self._books[symbol].apply(diff.U, diff.u, diff.b, diff.a)
+        elif kind == "aggTrade" or (kind == "trade" and symbol not in self._aggregated):
+            trade = _decode_trade(data)
+            first, last = (trade.t, trade.t) if trade.f is None or trade.l is None else (trade.f, trade.l)
+            candles = self._candles.setdefault(symbol, Klines())
+            candles.add(trade.T, trade.p, trade.q, not trade.m, (first, last))
+        return [data]
+
+    def _kline_events(self, item: Item, lap: Lap) -> list[bytes]:
+        """Tell the open candle anew, and before it the last one told, closed, where a new one began."""
+        recorded = msgspec.json.decode(item.data)
+        symbol, interval = item.reading.symbol, recorded["k"]["i"]
+        now = told_ms(recorded["E"], lap)
+        candles = self._candles.get(symbol)
+        row = candles.at(interval, now) if candles is not None else None
+        if candles is None or row is None:
+            return []
+        rows = [row]
+        told = self._announced.get((symbol, interval), row.start)
+        if told < row.start and (closed := candles.at(interval, told)) is not None:
+            rows.insert(0, closed)
+        self._announced[symbol, interval] = row.start
+        return [_kline_event(symbol, interval, now, each, closed=each is not row) for each in rows]
+
+    def conversation(self, path: str, query: Mapping[str, str]) -> Conversation:
+        if path == "/stream":
+            names, combined = query.get("streams", ""), True
+        elif path == "/ws" or path.startswith("/ws/"):
+            names, combined = path[4:], False
+        else:
+            raise Refused("no such path", 404)
+        return _Conversation([name for name in names.split("/") if name], combined, self.rules.streams)
+
+    # REST
+
+    def rest(self, path: str, query: Mapping[str, str]) -> Answer:
+        match = re.fullmatch(r"/api/v[13]/(\w+)", path)
+        name = self._resources.get(match[1]) if match else None
+        if name is None:
+            return Answer(b"<html><body><h2>404 Not found</h2></body></html>", 404, {"Content-Type": "text/html"})
+        try:
+            return Answer(getattr(self, name)(query))
+        except _Error as error:
+            return Answer(_encode({"code": error.code, "msg": error.text}), error.status)
+
+    def weight(self, path: str, query: Mapping[str, str]) -> int:
+        resource = path.rpartition("/")[2]
+        if resource == "depth":
+            asked = query.get("limit", "")
+            limit = int(asked) if asked.isdecimal() else 100
+            return 5 if limit <= 100 else 25 if limit <= 500 else 50 if limit <= 1000 else 250
+        return {"exchangeInfo": 20, "klines": 2}.get(resource, 1)
+
+    def limited(self, status: int, retry_after_s: int) -> Answer:
+        text = "Way too much request weight used; IP banned until later" if status == 418 else "Too many requests"
+        return Answer(_encode({"code": -1003, "msg": text}), status, {"Retry-After": str(retry_after_s)})
+
+    def used(self, weight: int) -> dict[str, str]:
+        return {"X-MBX-USED-WEIGHT": str(weight), "X-MBX-USED-WEIGHT-1M": str(weight)}
+
+    def _ping(self, query: Mapping[str, str]) -> bytes:
+        return b"{}"
+
+    def _time(self, query: Mapping[str, str]) -> bytes:
+        return _encode({"serverTime": self.clock() // _NS_PER_MS})
+
+    def _exchange_info(self, query: Mapping[str, str]) -> bytes:
+        if self.instruments is None:
+            raise _Error(-1001, "Internal error; no exchangeInfo is recorded.", 503)
+        body = self.instruments
+        if "symbol" in query or "symbols" in query:
+            names = [query["symbol"]] if "symbol" in query else _names(query["symbols"])
+            rows = [self._row(name) for name in names]
+            parts = msgspec.json.decode(body, type=dict[str, Raw])
+            parts["symbols"] = Raw(_encode(rows))
+            body = _encode(parts)
+        if any(not track.lap.exact for track in self._tracks.values()):
+            body = _SERVER_TIME.sub(rb"\g<1>%d" % (self.clock() // _NS_PER_MS), body)
+        return body
+
+    def _rows(self) -> dict[str, Raw]:
+        if self._listed is None:
+            parts = msgspec.json.decode(self.instruments, type=dict[str, Raw]) if self.instruments else {}
+            rows = msgspec.json.decode(parts["symbols"], type=list[Raw]) if "symbols" in parts else []
+            self._listed = {_decode_listed(row).symbol: row for row in rows}
+        return self._listed
+
+    def _row(self, symbol: str) -> Raw:
+        try:
+            return self._rows()[symbol]
+        except KeyError:
+            raise _Error(-1121, "Invalid symbol.") from None
+
+    def _symbol(self, query: Mapping[str, str]) -> str:
+        symbol = query.get("symbol", "")
+        if not symbol:
+            raise _Error(-1102, "Mandatory parameter 'symbol' was not sent, was empty/null, or malformed.")
+        if symbol not in self._tracks and symbol not in self._books and symbol not in self._rows():
+            if not any(symbol == known for known, _ in self._history):
+                raise _Error(-1121, "Invalid symbol.")
+        return symbol
+
+    def _depth(self, query: Mapping[str, str]) -> bytes:
+        symbol = self._symbol(query)
+        limit = min(_number(query, "limit", 100) or 100, 5000)
+        book = self._books[symbol].current(limit) if symbol in self._books else None
+        if book is None:
+            raise _Error(-1001, "Internal error; this book is not recorded.", 503)
+        lap = self._tracks[symbol].lap if symbol in self._tracks else None
+        exact = lap is None or lap.exact
+        if book.body is not None and exact:
+            return book.body
+        last = book.last if lap is None else lap.id(f"{symbol} book", book.last)
+        return _encode(_Depth(last, list(book.bids), list(book.asks)))
+
+    def _klines(self, query: Mapping[str, str]) -> bytes:
+        symbol = self._symbol(query)
+        interval = query.get("interval", "")
+        if interval not in INTERVALS_MS:
+            raise _Error(-1120, "Invalid interval.")
+        limit = min(_number(query, "limit", 500) or 500, 1000)
+        since, until = (_number(query, key, None) for key in ("startTime", "endTime"))
+        track = self._tracks.get(symbol)
+        rows = self._recorded_rows(symbol, interval, since, until)
+        if symbol in self._candles and track is not None:
+            now = track.now() // _NS_PER_MS
+            built = self._candles[symbol].rows(interval, since, until, limit, now)
+            rows.update((row.start, _kline_row(row, interval)) for row in built)
+        ordered = [rows[start] for start in sorted(rows)]
+        return _encode(ordered[-limit:] if since is None else ordered[:limit])
+
+    def _recorded_rows(self, symbol: str, interval: str, since: int | None, until: int | None) -> dict[int, list[Any]]:
+        """Return recorded candles by their start; a lap that is moved moves them by whole intervals."""
+        track = self._tracks.get(symbol)
+        rows: dict[int, list[Any]] = {}
+        for start, row in self._history.get((symbol, interval), {}).items():
+            told = start if track is None or track.lap.exact else floor_ms(told_ms(start, track.lap), interval)
+            if (since is None or told >= since) and (until is None or told <= until):
+                rows[told] = [told, *row[1:6], row[6] + told - start, *row[7:]]
+        return rows
+
+
+def _kline_end(start: int, interval: str) -> int:
+    return floor_ms(start + INTERVALS_MS[interval], interval) - 1
+
+
+def _kline_row(row: Kline, interval: str) -> list[int | str]:
+    return [
+        row.start, row.open, row.high, row.low, row.close, f"{row.volume:.8f}", _kline_end(row.start, interval),
+        f"{row.notional:.8f}", row.trades, f"{row.bought:.8f}", f"{row.bought_notional:.8f}", "0",
+    ]  # fmt: skip
+
+
+def _kline_event(symbol: str, interval: str, now: int, row: Kline, *, closed: bool) -> bytes:
+    kline = {
+        "t": row.start, "T": _kline_end(row.start, interval), "s": symbol, "i": interval,
+        "f": row.first_id, "L": row.last_id, "o": row.open, "c": row.close, "h": row.high, "l": row.low,
+        "v": f"{row.volume:.8f}", "n": row.trades, "x": closed, "q": f"{row.notional:.8f}",
+        "V": f"{row.bought:.8f}", "Q": f"{row.bought_notional:.8f}", "B": "0",
+    }  # fmt: skip
+    return _encode({"e": "kline", "E": now, "s": symbol, "k": kline})
+
+
+def _number(query: Mapping[str, str], key: str, default: int | None) -> int | None:
+    text = query.get(key)
+    if text is None or text == "":
+        return default
+    if not re.fullmatch(r"[0-9]{1,20}", text):
+        raise _Error(-1100, f"Illegal characters found in parameter '{key}'; legal range is '^[0-9]{{1,20}}$'.")
+    return int(text)
+
+
+def _names(text: str) -> list[str]:
+    try:
+        return msgspec.json.decode(text, type=list[str])
+    except msgspec.MsgspecError:
+        raise _Error(-1100, "Illegal characters found in parameter 'symbols'.") from None
