@@ -77,6 +77,7 @@ class BookUpdate(Struct, frozen=True, gc=False):
     """Levels of one book: a snapshot replaces, an update sets absolute sizes (0 removes). Best first.
 
     `bids_complete`/`asks_complete`: a snapshot holds all levels the venue has on that side, so none are unknown.
+    `then`: updates that follow a snapshot and are published as part of it, because the book was at them already.
     """
 
     instrument: Instrument
@@ -87,6 +88,7 @@ class BookUpdate(Struct, frozen=True, gc=False):
     ts_recv: int
     bids_complete: bool = True
     asks_complete: bool = True
+    then: tuple["BookUpdate", ...] = ()
 
 
 class BookGap(Struct, frozen=True, gc=False):
@@ -197,6 +199,10 @@ class Adapter(ABC):
     @abstractmethod
     def resync(self, instrument: Instrument) -> list[bytes | Fetch]:
         """Return what rebuilds the book of `instrument`: frames to send, or fetches."""
+
+    def refresh(self, instrument: Instrument) -> list[bytes | Fetch]:
+        """Return what gets a newer snapshot of a book that stays live meanwhile: it left the range it is known in."""
+        return self.resync(instrument)
 
     @classmethod
     def candles_fetch(cls, instrument: Instrument, interval: str, start: int, count: int) -> Fetch | None:

@@ -36,7 +36,7 @@ class BookKeeper:
         "_depth_said",
         "_dirty",
         "_levels",
-        "_quote_said",
+        "_low", "_quote_said",
         "_settings",
         "_since_snapshot",
         "_sink",
@@ -58,6 +58,7 @@ class BookKeeper:
         """Make quotes from this book; ends when the venue's own quote is seen."""
         self.want_depth = want_depth
         self._levels = settings.depth_levels
+        self._low = max(2 * settings.depth_levels, settings.levels // 4)
         self._depth_gap = int(NS_PER_S / settings.depth_per_s)
         self._depth_at = 0
         self._depth_said: tuple[list[Level], list[Level]] | None = None
@@ -77,13 +78,17 @@ class BookKeeper:
             book.replace(
                 update.bids, update.asks, bids_complete=update.bids_complete, asks_complete=update.asks_complete
             )
+            for later in update.then:
+                book.apply(later.bids, later.asks)
         elif not self.live:
             return None
         else:
             bids, asks = book.apply(update.bids, update.asks)
-        if book.crossed():
-            return f"crossed book: bid {book.bids.best()} at or above ask {book.asks.best()}"
-        self._ts_event, self._ts_recv = update.ts_event, update.ts_recv
+        problem = self._problem()
+        if problem is not None:
+            return problem
+        newest = update.then[-1] if update.then else update
+        self._ts_event, self._ts_recv = newest.ts_event, update.ts_recv
         if update.snapshot:
             self._restart()
         elif bids or asks:
@@ -103,6 +108,19 @@ class BookKeeper:
         if update.ts_recv - self._depth_at >= self._depth_gap:
             self.flush(update.ts_recv)
         return None
+
+    def _problem(self) -> str | None:
+        book = self.book
+        if book.crossed():
+            return f"crossed book: bid {book.bids.best()} at or above ask {book.asks.best()}"
+        if book.bids.left or book.asks.left:
+            return "the market left the range of the last snapshot"
+        return None
+
+    @property
+    def thin(self) -> bool:
+        """Tell whether so little of a bounded book is left that a new snapshot is due."""
+        return self.live and (self.book.bids.thinner(self._low) or self.book.asks.thinner(self._low))
 
     def invalidate(self) -> None:
         """Withdraw what readers could take for current."""

@@ -32,6 +32,10 @@ Intent: TypeAlias = bytes | Fetch
 """What an adapter wants done: a frame sent, or a REST body fetched."""
 
 
+#: A thin book is refreshed at most this often.
+REFRESH_GAP_NS = 10 * NS_PER_S
+
+
 class Source:
     """One connection as the pipeline sees it. The higher `generation` wins where two deliver the same."""
 
@@ -46,8 +50,8 @@ class _Symbol:
     """State of one symbol."""
 
     __slots__ = (
-        "book_count", "book_owner", "candles", "instrument", "keeper", "quote_count", "quote_owner", "stream_lost",
-        "ticker_count", "ticker_owner", "trade_count", "trade_ids",
+        "book_count", "book_owner", "candles", "instrument", "keeper", "quote_count", "quote_owner",
+        "refresh_after", "refreshing", "stream_lost", "ticker_count", "ticker_owner", "trade_count", "trade_ids",
     )  # fmt: skip
 
     def __init__(
@@ -61,6 +65,8 @@ class _Symbol:
         self.quote_owner = self.ticker_owner = -1
         self.quote_count = self.book_count = self.trade_count = self.ticker_count = 0
         self.stream_lost = False
+        self.refreshing = False
+        self.refresh_after = 0
 
 
 class Pipeline:
@@ -222,6 +228,7 @@ class Pipeline:
             state.book_owner = source
         elif state.book_owner is not source:
             return ()  # an older connection during a rotation: the newer one has these levels already
+        state.refreshing = state.refreshing and not update.snapshot
         state.book_count += 1
         self._newest["book"] = update.ts_recv
         keeper = state.keeper
@@ -231,6 +238,11 @@ class Pipeline:
             return self._invalid(source, state, problem, update.ts_recv)
         if keeper.live and not was_live:
             self._say(self.board.mark(update.instrument.symbol, "book", "live", "book rebuilt", update.ts_recv))
+        if keeper.thin and not state.refreshing and update.ts_recv >= state.refresh_after:
+            state.refreshing = True
+            state.refresh_after = update.ts_recv + REFRESH_GAP_NS
+            self.counters["refreshes"] += 1
+            return source.adapter.refresh(state.instrument)
         return ()
 
     def _gap(self, source: Source, gap: BookGap) -> Sequence[Intent]:
@@ -248,6 +260,7 @@ class Pipeline:
     def _resyncing(self, state: _Symbol, reason: str, now: int) -> None:
         state.keeper.invalidate()
         state.book_owner = None
+        state.refreshing = False
         # A quote derived from the book went with it, so more than the book is affected.
         self._say(self.board.mark(state.instrument.symbol, "book", "resyncing", reason, now))
 

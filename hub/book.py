@@ -66,6 +66,15 @@ class BookSide:
         self.bound = self.keys[0] if self.keys else -inf
         return [(price, 0.0) for price in reversed(dropped)]
 
+    @property
+    def left(self) -> bool:
+        """Tell whether nothing is known any more: every level within the bound is gone."""
+        return not self.keys and self.bound > -inf
+
+    def thinner(self, count: int) -> bool:
+        """Tell whether a bounded side holds fewer than `count` levels."""
+        return len(self.keys) < count and self.bound > -inf
+
     def best(self) -> Level | None:
         if not self.keys:
             return None

@@ -18,22 +18,28 @@ class SnapshotSync(Generic[T]):
     """Joins a stream of deltas to a snapshot fetched meanwhile, then checks that the stream has no hole.
 
     Until the snapshot fits, deltas are held. Afterwards each delta must begin right after the last one; what ends at
-    or below it is stale and dropped.
+    or below it is stale and dropped. While live, `hold` keeps the applied deltas as well, for a second snapshot.
     """
 
-    __slots__ = ("_held", "last", "live")
+    __slots__ = ("_held", "holding", "last", "live")
 
     HELD_MAX = 20_000
 
     def __init__(self) -> None:
         self.live = False
+        self.holding = True
         self.last = 0
         self._held: deque[tuple[int, int, T]] = deque(maxlen=self.HELD_MAX)
 
     def reset(self) -> None:
         """Forget everything: the next deltas are held until a snapshot fits them."""
         self.live = False
+        self.holding = True
         self._held.clear()
+
+    def hold(self) -> None:
+        """Keep what is applied from now on, so that a snapshot can replace a live book without a gap."""
+        self.holding = True
 
     def delta(self, first: int, last: int, item: T) -> bool:
         """Take the delta `first..last`. Returns True when `item` is to be applied now.
@@ -43,6 +49,8 @@ class SnapshotSync(Generic[T]):
         if self.live:
             if first == self.last + 1 or first <= self.last < last:
                 self.last = last
+                if self.holding:
+                    self._held.append((first, last, item))
                 return True
             if last <= self.last:
                 return False
@@ -62,9 +70,10 @@ class SnapshotSync(Generic[T]):
         that a newer one has to be fetched.
         """
         held = [entry for entry in self._held if entry[1] > last]
-        if held and held[0][0] > last + 1:
+        oldest = held[0][0] if held else self.last + 1 if self.live else 0
+        if oldest > last + 1:
             return None
-        self.live = True
+        self.live, self.holding = True, False
         self.last = held[-1][1] if held else last
         self._held.clear()
         return [item for _, _, item in held]

@@ -295,9 +295,9 @@ class Binance(Adapter):
                 return [update]
         except SequenceGap as gap:
             return [BookGap(instrument, str(gap), ts_recv)]
-        return [] if sync.live else self._wanted(instrument)
+        return [] if sync.live else [*self._wanted(instrument)]
 
-    def _wanted(self, instrument: Instrument) -> list[Event | Fetch]:
+    def _wanted(self, instrument: Instrument) -> list[Fetch]:
         """Ask for a snapshot unless one is on its way."""
         if instrument.symbol in self._fetching:
             return []
@@ -317,7 +317,14 @@ class Binance(Adapter):
         sync = self._syncs.get(instrument.symbol)
         if sync is not None and sync.live:
             sync.reset()
-        return [intent for intent in self._wanted(instrument) if isinstance(intent, Fetch)]
+        return [*self._wanted(instrument)]
+
+    def refresh(self, instrument: Instrument) -> list[bytes | Fetch]:
+        sync = self._syncs.get(instrument.symbol)
+        if sync is None or not sync.live:
+            return []
+        sync.hold()
+        return [*self._wanted(instrument)]
 
     def snapshot(self, fetch: Fetch, body: bytes, ts_recv: int) -> list[Event | Fetch]:
         try:
@@ -333,15 +340,17 @@ class Binance(Adapter):
         m = decode_snapshot(body)
         self._fetching.discard(instrument.symbol)
         sync = self._syncs.setdefault(instrument.symbol, SnapshotSync())
-        if sync.live:
+        if not sync.holding:
             return []
+        replaces = sync.live
         held = sync.snapshot(m.lastUpdateId)
         if held is None:
-            return self._wanted(instrument)
-        first = BookUpdate(
-            instrument, True, m.bids, m.asks, None, ts_recv, self._complete(m.bids), self._complete(m.asks)
-        )
-        return [first, *held]
+            return [*self._wanted(instrument)]
+        complete = self._complete(m.bids), self._complete(m.asks)
+        # A live book must not go back in time: what it has seen already becomes part of the snapshot.
+        then = tuple(held) if replaces else ()
+        first = BookUpdate(instrument, True, m.bids, m.asks, None, ts_recv, *complete, then)
+        return [first] if replaces else [first, *held]
 
     def _complete(self, levels: list[Level]) -> bool:
         return len(levels) < self.book_levels and len(levels) not in _PAGES

@@ -1,0 +1,1 @@
+"""Benchmarks and operator tools."""
