@@ -75,14 +75,14 @@ class Connection:
         return self.open and self.settled and self.pipeline.owns_books(self.source, self.symbols)
 
     def report(self) -> ConnectionReport:
-        with_data = sum(self.pipeline.count(sub.instrument.symbol, sub.kind) > 0 for sub in self.subs)
+        heard = [sub for sub in self.subs if self.pipeline.count(sub.instrument.symbol, sub.kind)]
         return ConnectionReport(
             url=self.url,
             connected=self.open,
             since=self.since,
             requested=len(self._symbols_of),
             acked=len(self.acked),
-            with_data=with_data,
+            with_data=len(self.adapter.venue_channels(heard)),
             refused=dict(list(self.refused.items())[:50]),
             messages=self.frames,
         )

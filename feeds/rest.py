@@ -109,13 +109,23 @@ class RestClient:
             async with self._session.get(self.base_url + fetch.path, params=dict(fetch.params)) as response:
                 if response.status in (418, 429):
                     raise await self._limited(fetch, response)
-                body = await response.content.read(BODY_MAX)
+                body = await self._body(fetch, response)
                 if response.status != 200:
                     text = body[:200].decode(errors="replace")
                     raise FetchError(self.venue, fetch.resource, f"HTTP {response.status}: {text}")
                 return body
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise FetchError(self.venue, fetch.resource, str(error) or type(error).__name__) from error
+
+    async def _body(self, fetch: Fetch, response: aiohttp.ClientResponse) -> bytes:
+        parts: list[bytes] = []
+        size = 0
+        async for part in response.content.iter_any():
+            size += len(part)
+            if size > BODY_MAX:
+                raise FetchError(self.venue, fetch.resource, f"a body of more than {BODY_MAX} bytes")
+            parts.append(part)
+        return b"".join(parts)
 
     async def _limited(self, fetch: Fetch, response: aiohttp.ClientResponse) -> RateLimited:
         default = BAN_PAUSE_S if response.status == 418 else DEFAULT_PAUSE_S

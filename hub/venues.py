@@ -28,7 +28,6 @@ class ConnectionReport(Struct, frozen=True, kw_only=True):
     with_data: int
     refused: dict[str, str] = {}
     messages: int = 0
-    reconnects: int = 0
 
 
 class ChannelReport(Struct, frozen=True, kw_only=True):
