@@ -58,8 +58,12 @@ class SnapshotSync(Generic[T]):
             self.reset()
             self._held.append((first, last, item))
             raise SequenceGap(expected, first)
-        if self._held and first > self._held[-1][1] + 1:
-            self._held.clear()  # a hole among the held ones: nothing before it can be used
+        if self._held:
+            newest = self._held[-1][1]
+            if last <= newest:
+                return False  # a repeat: applied again later, it would bring back old sizes
+            if first > newest + 1:
+                self._held.clear()  # a hole among the held ones: nothing before it can be used
         self._held.append((first, last, item))
         return False
 
