@@ -68,6 +68,9 @@ class _IndexLine(Struct):
 _decode_line = msgspec.json.Decoder(_Line).decode
 _decode_index = msgspec.json.Decoder(_IndexLine).decode
 
+#: What a line that is none may raise: no JSON, no UTF-8, endless nesting, a time beyond all numbers.
+_UNREADABLE = (ValueError, RecursionError, OverflowError)
+
 
 class Session:
     """A recorded session on disk. Raises SessionError where `path` is none."""
@@ -97,7 +100,7 @@ class Session:
                     read += 1
                     if line.strip():
                         yield _frame(line)
-        except (OSError, EOFError, zlib.error, ValueError, msgspec.MsgspecError) as error:
+        except (OSError, EOFError, zlib.error, *_UNREADABLE) as error:
             raise SessionError(f"{self._frames}, line {read}: {error}") from error
 
     def _read_index(self, index: Path) -> list[Body]:
@@ -110,7 +113,7 @@ class Session:
                     row = _decode_index(line)
                     url = row.url or f"{row.path}?{row.query}"
                     bodies.append(Body(_ns(row.t), url, self.path / row.file))
-        except (OSError, msgspec.MsgspecError) as error:
+        except (OSError, *_UNREADABLE) as error:
             raise SessionError(f"{index}, line {read}: {error}") from error
         return bodies
 
