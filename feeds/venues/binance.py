@@ -161,6 +161,8 @@ class Binance(Adapter):
             frame = decode_frame(payload)
             data = bytes(frame.data) if frame.stream else payload
             inner = decode_inner(data) if data[:1] == b"{" else Inner()
+            if inner.s and not inner.e:
+                decode_book_ticker(data)  # it has no name: only its fields tell that it is one
         except UNREADABLE:
             return []
         kind = _KINDS.get(inner.e or "bookTicker")
