@@ -105,6 +105,7 @@ class Binance(Adapter):
         self._routes: dict[str, tuple[_Handler, Instrument]] = {}
         self._syncs: dict[str, SnapshotSync[BookUpdate]] = {}
         self._fetching: set[str] = set()
+        self._quoted: dict[str, int] = {}
         self._requests: dict[int | str, tuple[str, ...]] = {}
         self._next_id = 1
         self._handlers: dict[str, _Handler] = {
@@ -273,6 +274,9 @@ class Binance(Adapter):
 
     def _book_ticker(self, data: Any, instrument: Instrument, ts_recv: int) -> list[Event | Fetch]:
         m = decode_book_ticker(data)
+        if m.u <= self._quoted.get(instrument.symbol, -1):
+            return [Skipped("repeated quote")]
+        self._quoted[instrument.symbol] = m.u
         return [Quote(self.venue, instrument.symbol, "", None, ts_recv, 0, m.b, m.B, m.a, m.A)]
 
     def _ticker(self, data: Any, instrument: Instrument, ts_recv: int) -> list[Event | Fetch]:

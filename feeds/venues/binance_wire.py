@@ -83,6 +83,7 @@ class Trade(Struct, gc=False):
 class BookTicker(Struct, gc=False):
     """`{"u":1,"s":"BTCUSDT","b":"1.0","B":"2.0","a":"1.1","A":"3.0"}`: no type, no time."""
 
+    u: Id
     b: Price
     B: Size
     a: Price
