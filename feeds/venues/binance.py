@@ -292,6 +292,8 @@ class Binance(Adapter):
 
     def _diff(self, data: Any, instrument: Instrument, ts_recv: int) -> list[Event | Fetch]:
         m = decode_diff(data)
+        if m.u < m.U:
+            raise WireError(self.venue, f"a diff from {m.U} to {m.u}")
         update = BookUpdate(instrument, False, m.b, m.a, m.E * NS_PER_MS, ts_recv)
         sync = self._syncs.get(instrument.symbol)
         if sync is None:
