@@ -1,0 +1,1 @@
+"""The gateway: fans the bus out to WebSocket clients and answers REST from Redis."""

@@ -1,0 +1,162 @@
+"""All clients of this process: what they say is dispatched, and one timer looks after them.
+
+A connection is pinged once per round; one that sent nothing (not even pongs) for the idle timeout is closed, and so is
+one that did not read for the stall timeout.
+"""
+
+import asyncio
+import logging
+import time
+from typing import Protocol
+
+from gateway.fanout import Fanout
+from gateway.frames import FrameError
+from gateway.joins import Joins
+from gateway.protocol import CloseCode, Error, Ping, Pong, Subscribe, Unsubscribe, frame, parse_op
+from gateway.subscriber import Subscriber
+from gateway.subscriptions import Subscriptions
+from hub.config import GatewaySettings
+
+__all__ = ["Client", "Clients"]
+
+logger = logging.getLogger(__name__)
+
+TICK_S = 0.5
+PINGS_PER_IDLE_TIMEOUT = 3
+
+
+class Client(Protocol):
+    """A connection, whichever way it sends."""
+
+    seen: float
+    bucket: int
+    subscriber: Subscriber
+
+    def close(self, code: int, reason: str) -> None: ...
+
+    def ping(self) -> None: ...
+
+
+class Clients:
+    """Registry of connections. `now` is a coarse clock in s, good for timeouts; a client's `bucket` is -1 when it is
+    not, or no longer, among them."""
+
+    def __init__(self, settings: GatewaySettings, fanout: Fanout, joins: Joins, subscriptions: Subscriptions) -> None:
+        self.settings, self.fanout, self.joins, self.subscriptions = settings, fanout, joins, subscriptions
+        self.now = time.monotonic()
+        self.draining = False
+        self.opened = self.received = self.errors = self.slow_closed = self.idle_closed = 0
+        rounds = max(1, int(settings.idle_timeout_s / PINGS_PER_IDLE_TIMEOUT / TICK_S))
+        # One bucket per tick of a round: each tick visits its own, so no client needs a timer.
+        self._buckets: list[dict[Client, None]] = [{} for _ in range(rounds)]
+        self._tick = 0
+        self._count = 0
+        self._closing: dict[Client, None] = {}  # told to go, not gone yet
+        self._held: dict[Subscriber, None] = {}
+
+    def __len__(self) -> int:
+        return self._count
+
+    @property
+    def held(self) -> int:
+        """How many do not read at the moment."""
+        return len(self._held)
+
+    def add(self, client: Client) -> None:
+        client.bucket = (self._tick - 1) % len(self._buckets)
+        self._buckets[client.bucket][client] = None
+        self._count += 1
+        self.opened += 1
+        if self.draining:
+            client.close(CloseCode.RESTART, "the gateway is restarting")
+
+    def remove(self, client: Client, code: int | None = None) -> None:
+        """Take a client out of everything, before it is sent a close frame with `code`; harmless when it is out."""
+        if client.bucket < 0:
+            return
+        del self._buckets[client.bucket][client]
+        client.bucket = -1
+        self._count -= 1
+        self._held.pop(client.subscriber, None)
+        if code is not None:
+            self._closing[client] = None
+            self.slow_closed += code == CloseCode.TOO_SLOW
+            self.fanout.settle(client.subscriber)
+        self.subscriptions.close(client.subscriber)
+
+    def lost(self, client: Client) -> None:
+        """The connection is gone for good."""
+        self.remove(client)
+        self._closing.pop(client, None)
+
+    # what clients say
+
+    def message(self, subscriber: Subscriber, payload: bytes) -> None:
+        """Act on one client message."""
+        self.received += 1
+        op = parse_op(payload)
+        match op:
+            case Subscribe():
+                self.subscriptions.subscribe(subscriber, op.channels, op.after, op.id)
+            case Unsubscribe():
+                self.subscriptions.unsubscribe(subscriber, op.channels, op.id)
+            case Ping():
+                self.fanout.send(subscriber, frame(Pong(id=op.id, ts=time.time_ns())))
+            case Error():
+                self.errors += 1
+                self.fanout.send(subscriber, frame(op))
+
+    def broke_protocol(self, client: Client, error: FrameError) -> None:
+        """Tell the client what it did wrong, and end the connection with the code for it."""
+        self.errors += 1
+        code = "message_too_big" if error.code == 1009 else "bad_frame"
+        self.fanout.send(client.subscriber, frame(Error(code=code, detail=error.reason)))
+        client.close(error.code, error.reason)
+
+    # slow ones
+
+    def hold(self, subscriber: Subscriber) -> None:
+        subscriber.hold(time.monotonic())
+        self._held[subscriber] = None
+
+    def drain(self, subscriber: Subscriber) -> None:
+        books = subscriber.drain(time.monotonic())
+        if subscriber.held is None:
+            self._held.pop(subscriber, None)
+            if books:
+                self.joins.again(subscriber, books)
+            self.joins.pump(subscriber)
+
+    # the timer
+
+    async def run(self) -> None:
+        """Look after all clients until cancelled."""
+        while True:
+            await asyncio.sleep(TICK_S)
+            self.tick(time.monotonic())
+
+    def tick(self, now: float) -> None:
+        self.now = now
+        for subscriber in list(self._held):
+            held = subscriber.held
+            if held is not None and now - held.since > self.settings.stall_timeout_s:
+                subscriber.cut("the client did not read", now)
+        bucket = self._buckets[self._tick % len(self._buckets)]
+        self._tick += 1
+        for client in list(bucket):
+            if now - client.seen > self.settings.idle_timeout_s:
+                self.idle_closed += 1
+                client.close(CloseCode.UNRESPONSIVE, "nothing heard from the client")
+            else:
+                client.ping()
+
+    async def close_all(self, timeout_s: float = 2.0) -> None:
+        """Ask every client to reconnect elsewhere, and wait until they are gone or `timeout_s` is over."""
+        self.draining = True
+        for client in [client for bucket in self._buckets for client in bucket]:
+            client.close(CloseCode.RESTART, "the gateway is restarting")
+        deadline = time.monotonic() + timeout_s
+        while self._closing and time.monotonic() < deadline:  # noqa: ASYNC110 - each connection would need an event
+            await asyncio.sleep(0.02)
+        if self._closing:
+            logger.info("clients did not answer the close frame count=%d", len(self._closing))

@@ -1,0 +1,105 @@
+"""Errors to RFC 9457 problem bodies: ours, and Litestar's own (validation, unknown path, wrong method)."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from typing import Any, Final
+
+import msgspec
+from litestar import Request, Response
+from litestar.exceptions import HTTPException, MethodNotAllowedException, ValidationException
+from litestar.types import ExceptionHandlersMap
+from msgspec import UNSET, Struct, UnsetType
+
+from hub.errors import NotFound, RedisUnavailable, RequestError
+
+__all__ = ["HANDLERS", "Problem", "problem"]
+
+logger = logging.getLogger(__name__)
+
+MEDIA_TYPE: Final = "application/problem+json"
+
+
+class Problem(Struct, kw_only=True, omit_defaults=True):
+    """RFC 9457. `code` is a stable word for programs, `near` are names that exist, `allowed` what would be accepted,
+    `errors` the parameters at fault."""
+
+    type: str = "about:blank"
+    title: str
+    status: int
+    detail: str
+    code: str | UnsetType = UNSET
+    near: Sequence[str] = ()
+    allowed: Sequence[str] = ()
+    errors: Sequence[dict[str, str]] = ()
+
+
+def problem(body: Problem, headers: Mapping[str, str] | None = None) -> Response[bytes]:
+    """Return the response for a problem."""
+    # `type` is written although it is the default: readers look for it.
+    content = {"type": body.type, **msgspec.to_builtins(body)}
+    return Response(
+        msgspec.json.encode(content), status_code=body.status, media_type=MEDIA_TYPE, headers=dict(headers or {})
+    )
+
+
+def _title(status: int) -> str:
+    try:
+        return HTTPStatus(status).phrase
+    except ValueError:
+        return "Error"
+
+
+def _request_error(_: Request[Any, Any, Any], error: RequestError) -> Response[bytes]:
+    status = 404 if isinstance(error, NotFound) else 400
+    near = error.near if isinstance(error, NotFound) else ()
+    return problem(
+        Problem(
+            title=_title(status), status=status, detail=error.detail, code=error.code, near=near, allowed=error.allowed
+        )
+    )
+
+
+def _redis_unavailable(_: Request[Any, Any, Any], error: RedisUnavailable) -> Response[bytes]:
+    logger.warning("%s", error)
+    detail = "Redis cannot be reached at the moment; nothing is served from memory, because it could be out of date"
+    body = Problem(title=_title(503), status=503, detail=detail, code="redis_unavailable")
+    return problem(body, {"Retry-After": "1"})
+
+
+def _http_error(request: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:
+    status = error.status_code
+    body = Problem(title=_title(status), status=status, detail=error.detail or _title(status))
+    if isinstance(error, ValidationException):
+        body.code = "bad_parameter"
+        body.errors = _fields(error.extra)
+        body.detail = "; ".join(f"{e.get('parameter', 'body')}: {e['message']}" for e in body.errors) or body.detail
+    elif status == 404:
+        body.detail = f"there is no {request.url.path}; /schema lists all paths"
+    elif isinstance(error, MethodNotAllowedException):
+        body.detail = f"{request.method} is not possible here"
+    return problem(body, error.headers)
+
+
+def _fields(extra: Any) -> list[dict[str, str]]:
+    found = []
+    for item in extra if isinstance(extra, list) else []:
+        if isinstance(item, dict):
+            field = {"message": str(item.get("message", ""))}
+            if item.get("key"):
+                field["parameter"] = str(item["key"])
+            found.append(field)
+    return found
+
+
+def _bug(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
+    logger.error("bug in a handler path=%s", request.url.path, exc_info=error)
+    return problem(Problem(title=_title(500), status=500, detail="an error of the gateway; its log has the details"))
+
+
+HANDLERS: Final[ExceptionHandlersMap] = {
+    RequestError: _request_error,
+    RedisUnavailable: _redis_unavailable,
+    HTTPException: _http_error,
+    Exception: _bug,
+}

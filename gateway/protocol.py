@@ -1,0 +1,176 @@
+"""The WebSocket's own messages: what clients send, and what the gateway says besides market data.
+
+Market data passes as it stands in Redis (hub/model.py). Everything here is a JSON object with `op` (from clients) or
+`type` (to clients). `id` is the client's: it is repeated in every answer to that request.
+
+A subscribe is answered per channel: `ack`, then the newest message (with `after`: the events since), then the stream.
+A pattern (`quote:*:BTC-USDT`) is acknowledged itself, then each channel it stands for, then and later.
+"""
+
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal, TypeAlias, cast
+
+import msgspec
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+from gateway.frames import text_frame
+from hub.model import State
+
+__all__ = [
+    "OPS",
+    "Ack",
+    "CloseCode",
+    "Closing",
+    "Error",
+    "Gap",
+    "Lagging",
+    "Op",
+    "Ping",
+    "Pong",
+    "RequestId",
+    "Subscribe",
+    "Unsubscribe",
+    "frame",
+    "parse_op",
+]  # fmt: skip
+
+RequestId: TypeAlias = Annotated[int, Meta(ge=-(2**53), le=2**53)] | Annotated[str, Meta(max_length=128)] | None
+
+
+class CloseCode:
+    """Close codes; 4000 and up are ours."""
+
+    NORMAL = 1000
+    UNRESPONSIVE = 1011
+    RESTART = 1012
+    TOO_SLOW = 4008
+
+
+class Op(Struct, tag_field="op", kw_only=True):
+    """What all client messages have in common."""
+
+    id: RequestId = None
+
+
+class Subscribe(Op, tag="subscribe"):
+    """Subscribe to channels and patterns.
+
+    `after`: continue behind these message ids; a map channel -> id, or one id where there is one channel.
+    """
+
+    # Elements are checked one by one: a bad one must not spoil the others.
+    channels: list[Any]
+    after: dict[str, Any] | str | None = None
+
+
+class Unsubscribe(Op, tag="unsubscribe"):
+    """End subscriptions: the same names and patterns that were subscribed."""
+
+    channels: list[Any]
+
+
+class Ping(Op, tag="ping"):
+    """Ask for a pong."""
+
+
+OPS = ("subscribe", "unsubscribe", "ping")
+
+
+class Ack(Struct, tag_field="type", tag="ack", kw_only=True, omit_defaults=True):
+    """`channel` is subscribed (or no longer). `state` and `reason` say how its data is now.
+
+    `pattern`: the channel was added by this pattern. `matched`: the channel is itself a pattern that stands for so many
+    channels at the moment.
+    """
+
+    op: Literal["subscribe", "unsubscribe"]
+    id: RequestId = None
+    channel: str
+    state: State | UnsetType = UNSET
+    reason: str = ""
+    pattern: str | UnsetType = UNSET
+    matched: int | UnsetType = UNSET
+
+
+class Error(Struct, tag_field="type", tag="error", kw_only=True, omit_defaults=True):
+    """Something could not be done; the connection goes on. `code` is a stable word."""
+
+    code: str
+    detail: str
+    id: RequestId = None
+    channel: str | UnsetType = UNSET
+    allowed: Sequence[str] = ()
+
+
+class Pong(Struct, tag_field="type", tag="pong", kw_only=True):
+    """Answer to ping; `ts` is the gateway's time, int ns UTC."""
+
+    id: RequestId
+    ts: int
+
+
+class Gap(Struct, tag_field="type", tag="gap", kw_only=True):
+    """Events of `channel` after `last` are lost to this reader; `next` is the id that follows here, null: none yet."""
+
+    channel: str
+    last: str
+    next: str | None
+
+
+class Lagging(Struct, tag_field="type", tag="lagging", kw_only=True):
+    """The reader is slow. `action` says what follows from it, `channels` how many messages are left out in each.
+
+    conflated: only the newest of each state channel follows. snapshot: books begin anew with a snapshot. close: the
+    connection ends with code 4008.
+    """
+
+    action: Literal["conflated", "snapshot", "close"]
+    channels: dict[str, int]
+    paused_ms: int
+
+
+class Closing(Struct, tag_field="type", tag="closing", kw_only=True):
+    """The last message before a close by the gateway; `last` is, per event channel, where to continue (`after`)."""
+
+    code: int
+    reason: str
+    last: dict[str, str]
+
+
+_encode = msgspec.json.Encoder().encode
+_decoder: msgspec.json.Decoder[Subscribe | Unsubscribe | Ping] = msgspec.json.Decoder(Subscribe | Unsubscribe | Ping)
+
+
+class _Loose(Struct):
+    op: Any = None
+    id: Any = None
+
+
+def frame(message: Struct) -> bytes:
+    """Return the whole WebSocket frame of a control message."""
+    return text_frame(_encode(message))
+
+
+def parse_op(payload: bytes) -> Subscribe | Unsubscribe | Ping | Error:
+    """Parse a client's message; an Error to be sent back where it is none."""
+    try:
+        return _decoder.decode(payload)
+    except msgspec.ValidationError as error:
+        detail = str(error)
+    except (msgspec.DecodeError, RecursionError) as error:
+        return Error(code="bad_json", detail=str(error)[:200])
+    try:
+        loose = msgspec.json.decode(payload, type=_Loose)
+    except (msgspec.DecodeError, RecursionError):
+        return Error(code="bad_message", detail='a message is an object such as {"op":"ping"}', allowed=OPS)
+    request = _request_id(loose.id)
+    if loose.op not in OPS:
+        return Error(code="unknown_op", detail=f"there is no op {str(loose.op)[:40]!r}", id=request, allowed=OPS)
+    return Error(code="bad_message", detail=detail[:200], id=request)
+
+
+def _request_id(value: Any) -> RequestId:
+    try:
+        return cast(RequestId, msgspec.convert(value, RequestId))
+    except msgspec.ValidationError:
+        return None

@@ -1,0 +1,76 @@
+"""Best bid and ask."""
+
+from litestar import get
+from litestar.params import FromPath
+from msgspec import Struct
+
+from gateway.query import (
+    Context,
+    Cursor,
+    Limit,
+    Page,
+    Snapshot,
+    SymbolList,
+    Venue,
+    envelope,
+    page_of,
+    pairs,
+    venues_for,
+)
+from gateway.runtime import Runtime
+from hub.model import Quote
+
+__all__ = ["QuoteView", "SymbolQuotes", "get_quotes", "list_quotes"]
+
+KIND = "quote"
+
+
+class QuoteView(Snapshot, kw_only=True):
+    """Best bid and ask of one venue. Prices in quote units, sizes in base units."""
+
+    bid: float | None
+    bid_size: float | None
+    ask: float | None
+    ask_size: float | None
+
+
+class SymbolQuotes(Struct):
+    symbol: str
+    quotes: list[QuoteView]
+
+
+class QuotePage(Page):
+    items: list[SymbolQuotes]
+
+
+async def _read(runtime: Runtime, symbols: list[str], venue: str | None) -> list[SymbolQuotes]:
+    wanted = pairs(runtime, KIND, symbols, venue)
+    messages = await runtime.reader.newest([channel for channel, _, _ in wanted], Quote)
+    found = {symbol: SymbolQuotes(symbol, []) for symbol in symbols}
+    for channel, name, symbol in wanted:
+        quote = messages.get(channel)
+        view = QuoteView(
+            **envelope(runtime, KIND, name, symbol, quote),
+            bid=quote.bid if quote else None,
+            bid_size=quote.bid_size if quote else None,
+            ask=quote.ask if quote else None,
+            ask_size=quote.ask_size if quote else None,
+        )
+        found[symbol].quotes.append(view)
+    return list(found.values())
+
+
+@get("/quotes/{symbol:str}", tags=["quotes"])
+async def get_quotes(runtime: Context, symbol: FromPath[str], venue: Venue = None) -> SymbolQuotes:
+    """Best bid and ask of one symbol, per venue."""
+    venues_for(runtime, symbol, venue)
+    return (await _read(runtime, [symbol], venue))[0]
+
+
+@get("/quotes", tags=["quotes"])
+async def list_quotes(
+    runtime: Context, symbols: SymbolList = None, cursor: Cursor = None, limit: Limit = 100
+) -> QuotePage:
+    """Best bid and ask of many symbols, sorted by symbol."""
+    names, following, unknown = page_of(runtime.directory.symbols, symbols, cursor, limit)
+    return QuotePage(following, unknown, await _read(runtime, names, None))

@@ -1,0 +1,104 @@
+"""Everything one gateway process works with, put together; `create_app` makes one and keeps it in the app's state."""
+
+import asyncio
+import logging
+from collections.abc import Iterable
+from contextlib import suppress
+from typing import cast
+
+from litestar import Litestar
+
+from gateway.channel import Channel
+from gateway.clients import Clients
+from gateway.directory import Directory
+from gateway.fanout import Fanout
+from gateway.joins import Joins
+from gateway.subscriber import Subscriber
+from gateway.subscriptions import Subscriptions
+from gateway.watch import Watch
+from hub.bus import Bus
+from hub.config import Settings
+from hub.keys import Keys
+from hub.model import State
+from hub.reader import Reader
+
+__all__ = ["Runtime", "runtime_of"]
+
+logger = logging.getLogger(__name__)
+
+
+class Runtime:
+    """Owns the bus, the clients and the tasks that keep them going."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.keys = Keys(settings.redis.prefix)
+        self.directory = Directory()
+        self.fanout = Fanout(self)
+        self.bus: Bus[Channel] = Bus(settings.redis.address, self.keys, Channel, self.fanout)
+        self.joins = Joins(self.bus, self.fanout, self._state)
+        self.subscriptions = Subscriptions(
+            self.bus, self.fanout, self.joins, self.directory, settings.gateway.max_subscriptions
+        )
+        self.watch = Watch(self.bus, self.fanout, self.subscriptions)
+        self.clients = Clients(settings.gateway, self.fanout, self.joins, self.subscriptions)
+        self.reader = Reader(settings.redis.address, self.keys)
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def start(self) -> None:
+        """Connect and begin; raises RedisUnavailable."""
+        await self.bus.start()
+        await self.watch.start()
+        for name, work in (("bus", self.bus.run()), ("watch", self.watch.run()), ("clients", self.clients.run())):
+            task = asyncio.create_task(work, name=name)
+            task.add_done_callback(_report)
+            self._tasks.append(task)
+
+    async def stop(self) -> None:
+        """Part from all clients, then from Redis."""
+        await self.clients.close_all()
+        for task in self._tasks:
+            task.cancel()
+        for task in self._tasks:
+            with suppress(asyncio.CancelledError, Exception):  # reported by _report
+                await task
+        await self.reader.close()
+
+    @property
+    def healthy(self) -> bool:
+        """True while every task runs."""
+        return bool(self._tasks) and not any(task.done() for task in self._tasks)
+
+    def _state(self, kind: str, venue: str, symbol: str, present: bool) -> tuple[State, str]:
+        return self.watch.state(kind, venue, symbol, present)
+
+    # gateway.fanout.StatusKeeper
+
+    def status(self, channel: Channel, payload: bytes) -> Iterable[Subscriber]:
+        return self.watch.status(channel, payload)
+
+    def channels_added(self, names: Iterable[str]) -> None:
+        for name in names:
+            channel = self.directory.add(name)
+            if channel is None:
+                continue
+            if channel.kind == "status":
+                self.watch.follow(name)
+            self.subscriptions.channel_added(name, channel)
+
+    def connected(self) -> None:
+        self.watch.connected()
+
+    def disconnected(self, reason: str) -> None:
+        logger.warning("redis lost reason=%s", reason)
+        self.watch.disconnected(reason)
+
+
+def _report(task: "asyncio.Task[None]") -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        logger.critical("task ended task=%s", task.get_name(), exc_info=error)
+
+
+def runtime_of(app: Litestar) -> Runtime:
+    """Return the runtime of an app made by `create_app`."""
+    return cast(Runtime, app.state.runtime)
