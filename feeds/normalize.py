@@ -158,7 +158,7 @@ class Normalizer:
         while self._due and self._due[0][0] <= now:
             ts, _, fetch, body = heapq.heappop(self._due)
             self._set_clock(ts)
-            self._answer(fetch, body)
+            self._take(self._read(fetch, body))
         self._set_clock(now)
 
     def _set_clock(self, now: int) -> None:
@@ -169,30 +169,33 @@ class Normalizer:
                 self.pipeline.counters["candles_incomplete"] += 1
 
     def _take(self, events: list[Event | Fetch]) -> None:
-        for intent in self.pipeline.feed(self._source, events):
-            self._carry_out(intent)
+        intents = deque(self.pipeline.feed(self._source, events))
+        while intents:  # a loop, not a recursion: a session may hold thousands of snapshots that are too old
+            intent = intents.popleft()
+            if isinstance(intent, Fetch):
+                intents += self.pipeline.feed(self._source, self._fetched(intent))
 
-    def _carry_out(self, intent: Intent) -> None:
-        if not isinstance(intent, Fetch):
-            return
-        symbol = intent.instrument.venue_symbol if intent.instrument is not None else ""
-        waiting = self._bodies[intent.resource, symbol]
+    def _fetched(self, fetch: Fetch) -> list[Event | Fetch]:
+        """Answer `fetch` if its body has arrived; one that comes later is answered when its time has come."""
+        waiting = self._waiting(fetch)
         if not waiting:
             self.pipeline.counters["fetches_unanswered"] += 1
-            return
+            return []
         body = waiting.popleft()
         if body.ts is None or body.ts <= self._clock:
-            self._answer(intent, body)
-        else:
-            self._answers += 1
-            heapq.heappush(self._due, (body.ts, self._answers, intent, body))
+            return self._read(fetch, body)
+        self._answers += 1
+        heapq.heappush(self._due, (body.ts, self._answers, fetch, body))
+        return []
 
-    def _answer(self, fetch: Fetch, body: Body) -> None:
+    def _waiting(self, fetch: Fetch) -> deque[Body]:
+        return self._bodies[fetch.resource, fetch.instrument.venue_symbol if fetch.instrument is not None else ""]
+
+    def _read(self, fetch: Fetch, body: Body) -> list[Event | Fetch]:
         try:
-            events = self._source.adapter.snapshot(fetch, body.read(), self._clock)
+            return self._source.adapter.snapshot(fetch, body.read(), self._clock)
         except WireError as error:
             raise SessionError(f"{body.path}: {error}") from error
-        self._take(events)
 
     def _warn_once(self, text: str) -> None:
         if len(self.warnings) < 20:
