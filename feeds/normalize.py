@@ -136,6 +136,9 @@ class Normalizer:
     def _open(self, rows: list[Instrument]) -> None:
         self._generation += 1
         self._source = Source(self.adapter(rows, BookSettings().levels), self._generation)
+        # What the old connection asked for and did not get yet answers the new one.
+        for _, _, fetch, body in sorted(self._due, key=lambda due: due[:2], reverse=True):
+            self._waiting(fetch).appendleft(body)
         self._due.clear()
 
     def _reopen(self) -> None:
