@@ -9,6 +9,7 @@ import gzip
 import heapq
 import os
 import sys
+import zlib
 from collections import defaultdict, deque
 from collections.abc import Iterable
 from pathlib import Path
@@ -69,7 +70,10 @@ class Normalizer:
         self._due: list[tuple[int, int, Fetch, Body]] = []
         self._generation = self._answers = self._ticked = self._clock = 0
         for body in session.bodies:
-            self._bodies[adapter.resource_of(body.url)].append(body)
+            try:
+                self._bodies[adapter.resource_of(body.url)].append(body)
+            except ValueError as error:
+                raise SessionError(f"{body.path}: its URL {body.url!r} cannot be read: {error}") from error
 
     def run(self) -> None:
         """Print everything. Raises SessionError where the session cannot be read."""
@@ -215,7 +219,7 @@ def _read_instruments(path: str | None) -> bytes | None:
     try:
         data = Path(path).read_bytes()
         return gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise SessionError(f"{path}: {error}") from error
 
 
