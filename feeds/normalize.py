@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from feeds.adapter import Adapter, Event, Fetch
-from feeds.pipeline import Intent, Pipeline, Source
+from feeds.pipeline import Pipeline, Source
 from feeds.registry import ADAPTERS
 from feeds.session import Body, Frame, Session
 from hub.builder import MessageBuilder
