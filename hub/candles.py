@@ -8,7 +8,6 @@ never published as built from trades; it is asked of the venue instead (`Due`).
 Policy for empty intervals: no trades, no candle.
 """
 
-from collections import OrderedDict
 from collections.abc import Sequence
 from math import inf
 
@@ -18,6 +17,9 @@ from hub.intervals import interval_ns
 from hub.model import CANDLE_TYPES, FORMING_TYPES, Candle, Trade
 
 __all__ = ["CandleBuilder", "Due"]
+
+_OPEN = 1 << 63
+"""The end, int ns, of what has not ended yet."""
 
 
 class Due(Struct, frozen=True, gc=False):
@@ -32,7 +34,7 @@ class _Sum:
 
     __slots__ = (
         "buy_notional", "buy_trades", "buy_volume", "close", "first", "high", "last", "low", "notional", "open",
-        "revision", "sell_notional", "sell_trades", "sell_volume", "start", "trades", "ts_event", "volume",
+        "published", "revision", "sell_notional", "sell_trades", "sell_volume", "start", "trades", "volume",
     )  # fmt: skip
 
     def __init__(self, start: int) -> None:
@@ -44,6 +46,7 @@ class _Sum:
         self.buy_volume = self.sell_volume = self.buy_notional = self.sell_notional = 0.0
         self.trades = self.buy_trades = self.sell_trades = 0
         self.revision = 0
+        self.published = False
 
     def add(self, ts: int, price: float, size: float, side: str | None, count: int) -> None:
         if ts < self.first:
@@ -83,16 +86,17 @@ class _Sum:
 class _Series:
     """Candles of one interval: those still open by start, and the last closed ones for revisions."""
 
-    __slots__ = ("closed", "closed_until", "interval", "kept", "length", "open", "touched")
+    __slots__ = ("closed", "closed_until", "interval", "kept", "length", "open", "said", "touched")
 
     def __init__(self, interval: str, kept: int) -> None:
         self.interval = interval
         self.length = interval_ns(interval)
         self.kept = kept
         self.open: dict[int, _Sum] = {}
-        self.closed: OrderedDict[int, _Sum] = OrderedDict()
+        self.closed: dict[int, _Sum] = {}
         self.closed_until = 0
         self.touched = False
+        self.said = (-1, 0, 0.0)  # start, trades and volume of the last forming candle
 
     def at(self, ts: int) -> _Sum:
         start = ts - ts % self.length
@@ -105,7 +109,15 @@ class _Series:
     def keep(self, total: _Sum) -> None:
         self.closed[total.start] = total
         if len(self.closed) > self.kept:
-            self.closed.popitem(last=False)
+            del self.closed[min(self.closed)]
+
+    def late(self, start: int) -> _Sum | None:
+        """Return the closed candle at `start`, an empty one where no trade had come; None when it is too old."""
+        total = self.closed.get(start)
+        if total is None and start >= self.closed_until - self.kept * self.length:
+            total = _Sum(start)
+            self.keep(total)
+        return total
 
 
 class CandleBuilder:
@@ -118,6 +130,7 @@ class CandleBuilder:
     KEPT_BASE = 120
     KEPT = 3
     DUE_MAX = 1000
+    GAPS_MAX = 500
 
     def __init__(self, venue: str, symbol: str, intervals: Sequence[str], grace_ns: int) -> None:
         self.venue, self.symbol, self.grace_ns = venue, symbol, grace_ns
@@ -127,8 +140,10 @@ class CandleBuilder:
         self._last = self._longer[-1] if self._longer else self._base
         self._current = _Sum(-1)
         self._limit = 0  # end of the current base candle, ns
-        self._gaps: list[tuple[int, int]] = [(0, 1 << 63)]
+        self._gaps: list[tuple[int, int]] = [(0, _OPEN)]
+        self._again: list[Due] = []
         self.too_late = 0
+        """Trades that a closed candle misses."""
 
     def covered(self, now: int) -> None:
         """Trades are complete from `now` (int ns) on."""
@@ -138,8 +153,32 @@ class CandleBuilder:
             series.closed_until = series.closed_until or now - now % series.length
 
     def uncovered(self, since: int) -> None:
-        """Trades may be missing from `since` (int ns) until `covered` is called."""
-        self._gaps.append((since, 1 << 63))
+        """Trades may be missing from `since` (int ns) until `covered` is called.
+
+        Where `since` lies in candles that are closed, they were told too early: they become due as well.
+        """
+        for series in (self._base, *self._longer):
+            first = max(since - since % series.length, series.closed_until - self.DUE_MAX * series.length)
+            self._again += [
+                Due(series.interval, start)
+                for start in range(first, series.closed_until, series.length)
+                if self._complete(start, series.length)
+            ]
+        # Gaps that touch become one: for whole candles that is the same.
+        since -= since % self._base.length
+        while self._gaps and (self._gaps[-1][1] >= since or len(self._gaps) >= self.GAPS_MAX):
+            since = min(since, self._gaps.pop()[0])
+        self._gaps.append((since, _OPEN))
+
+    def revise(self, interval: str, start: int) -> int:
+        """Note that the venue told the candle of `start`; returns the revision that it is."""
+        series = next(series for series in (self._base, *self._longer) if series.interval == interval)
+        total = series.closed.get(start)
+        if total is None:
+            return 0
+        total.revision += total.published
+        total.published = True
+        return total.revision
 
     def add(self, trade: Trade) -> list[Candle]:
         """Count a trade. Returns revisions of closed candles that it belongs to, usually none."""
@@ -149,6 +188,8 @@ class CandleBuilder:
             return []
         if ts < self._base.closed_until:
             return self._late(ts, trade)
+        if not self._base.closed_until:
+            return []  # before the first coverage no candle can be whole
         self._current = self._base.at(ts)
         self._limit = self._current.start + self._base.length
         self._current.add(ts, trade.price, trade.size, trade.side, trade.count)
@@ -157,7 +198,7 @@ class CandleBuilder:
     def close(self, now: int) -> tuple[list[Candle], list[Due]]:
         """Close what ended at least the grace before `now` (int ns)."""
         candles: list[Candle] = []
-        due: list[Due] = []
+        due, self._again = self._again, []
         for series in (self._base, *self._longer):
             until = now - self.grace_ns
             until -= until % series.length
@@ -171,6 +212,7 @@ class CandleBuilder:
                 if series is self._base:
                     self._add_to_longer(total)
                 if self._complete(start, series.length):
+                    total.published = True
                     candles.append(self._candle(CANDLE_TYPES[series.interval], total, now))
             due += self._due(series, since, until)
         if self._current.start < self._base.closed_until:
@@ -205,7 +247,9 @@ class CandleBuilder:
                 parts += [part for begin, part in self._base.open.items() if start <= begin < start + series.length]
             for part in parts:
                 total.merge(part)
-            if total.trades:
+            said = (start, total.trades, total.volume)
+            if total.trades and said != series.said:
+                series.said = said
                 result.append(self._candle(FORMING_TYPES[series.interval], total, now))
         return result
 
@@ -216,20 +260,21 @@ class CandleBuilder:
 
     def _late(self, ts: int, trade: Trade) -> list[Candle]:
         result: list[Candle] = []
-        placed = False
+        placed = True
         for series in (self._base, *self._longer):
             start = ts - ts % series.length
             if start >= series.closed_until:
                 series.at(ts).add(ts, trade.price, trade.size, trade.side, trade.count)
-                placed = True
-            elif (total := series.closed.get(start)) is not None:
+                series.touched = True
+            elif (total := series.late(start)) is not None:
                 total.add(ts, trade.price, trade.size, trade.side, trade.count)
-                total.revision += 1
-                placed = True
                 if self._complete(start, series.length):
+                    total.revision += total.published
+                    total.published = True
                     result.append(self._candle(CANDLE_TYPES[series.interval], total, trade.ts_recv))
-        if not placed:
-            self.too_late += 1
+            else:
+                placed = False
+        self.too_late += not placed
         return result
 
     def _complete(self, start: int, length: int) -> bool:
