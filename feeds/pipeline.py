@@ -8,6 +8,8 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any, TypeAlias
 
+from msgspec.structs import replace
+
 from feeds.adapter import (
     Adapter,
     BookGap,
@@ -23,7 +25,7 @@ from hub.candles import CandleBuilder, Due
 from hub.config import BookSettings, CandleSettings
 from hub.instruments import Instrument
 from hub.intervals import NS_PER_MS, NS_PER_S
-from hub.model import Candle, Mark, Quote, State, Status, Ticker, Trade
+from hub.model import Candle, Mark, Quote, State, Status, Ticker, Trade, kind_of
 from hub.sequence import TradeIds
 
 __all__ = ["Intent", "Pipeline", "Source"]
@@ -51,7 +53,8 @@ class _Symbol:
 
     __slots__ = (
         "book_count", "book_owner", "candles", "instrument", "keeper", "quote_count", "quote_owner",
-        "refresh_after", "refreshing", "stream_lost", "ticker_count", "ticker_owner", "trade_count", "trade_ids",
+        "refresh_after", "refreshing", "stream_lost", "ticker_count", "ticker_owner", "trade_at", "trade_count",
+        "trade_ids",
     )  # fmt: skip
 
     def __init__(
@@ -64,6 +67,7 @@ class _Symbol:
         self.book_owner: Source | None = None
         self.quote_owner = self.ticker_owner = -1
         self.quote_count = self.book_count = self.trade_count = self.ticker_count = 0
+        self.trade_at = 0  # the venue's time of the newest trade, ns
         self.stream_lost = False
         self.refreshing = False
         self.refresh_after = 0
@@ -171,9 +175,11 @@ class Pipeline:
         if not state.trade_ids.new(trade.trade_id):
             self.counters["trades_repeated"] += 1
             return ()
+        at = trade.ts_event if trade.ts_event is not None else trade.ts_recv
         missing = state.trade_ids.missing_before(trade.trade_id)
         if missing is not None:
-            self._trades_lost(state, missing, trade)
+            self._trades_lost(state, missing, trade, at)
+        state.trade_at = max(state.trade_at, at)
         state.trade_count += 1
         self._newest["trade"] = trade.ts_recv
         self.sink.publish(trade)
@@ -182,15 +188,15 @@ class Pipeline:
                 self.sink.publish(candle)
         return ()
 
-    def _trades_lost(self, state: _Symbol, missing: tuple[int, int], trade: Trade) -> None:
+    def _trades_lost(self, state: _Symbol, missing: tuple[int, int], trade: Trade, at: int) -> None:
         count = missing[1] - missing[0] + 1
         self.counters["trades_lost"] += count
         reason = f"{count} trades lost, ids {missing[0]} to {missing[1]}"
         self.sink.publish(self.board.note(trade.symbol, "trade", reason, trade.ts_recv))
         if state.candles is not None:
-            now = trade.ts_event if trade.ts_event is not None else trade.ts_recv
-            state.candles.uncovered(now - 1)
-            state.candles.covered(now)
+            # They happened somewhere between the trade before the hole and this one.
+            state.candles.uncovered(min(state.trade_at, at - 1))
+            state.candles.covered(at + 1)
 
     def _quote(self, source: Source, quote: Quote) -> Sequence[Intent]:
         state = self._symbols[quote.symbol]
@@ -303,6 +309,12 @@ class Pipeline:
             state = self._symbols.get(symbol)
             if state is not None and state.candles is not None:
                 state.candles.covered(now)
+
+    def repaired(self, candle: Candle) -> None:
+        """Publish a candle that the venue told, as a revision where one was published before."""
+        builder = self._symbols[candle.symbol].candles
+        revision = builder.revise(kind_of(candle).partition(".")[2], candle.start) if builder is not None else 0
+        self.sink.publish(replace(candle, revision=revision))
 
     def venue_state(self, state: State, reason: str, now: int) -> None:
         self._say(self.board.mark("*", None, state, reason, now))
