@@ -35,10 +35,16 @@ class Repairs:
         """Return the fetches to make now, each with the starts that are wanted from it."""
         result = []
         for (_, interval), (instrument, starts) in self._due.items():
-            first, last = min(starts), max(starts)
-            count = min((last - first) // interval_ns(interval) + 1, self.COUNT_MAX)
-            fetch = self._adapter.candles_fetch(instrument, interval, first, count)
-            if fetch is not None:
-                result.append((fetch, frozenset(starts)))
+            length = interval_ns(interval)
+            left = sorted(starts, reverse=True)
+            while left:
+                first = left[-1]
+                wanted = []
+                while left and left[-1] < first + self.COUNT_MAX * length:
+                    wanted.append(left.pop())
+                count = (wanted[-1] - first) // length + 1
+                fetch = self._adapter.candles_fetch(instrument, interval, first, count)
+                if fetch is not None:
+                    result.append((fetch, frozenset(wanted)))
         self._due.clear()
         return result
