@@ -6,11 +6,28 @@ come from, and holds one `Conversation` per client. Sockets, pace and laps are f
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import ClassVar, Protocol
+from typing import ClassVar, Final, Protocol
 
 from msgspec import Struct
 
-__all__ = ["Answer", "Conversation", "Dialect", "Item", "Lap", "Reading", "Refused", "Rules", "Span", "Timeline"]
+__all__ = [
+    "EVERYONE",
+    "Answer",
+    "Conversation",
+    "Dialect",
+    "Item",
+    "Lap",
+    "Reading",
+    "Refused",
+    "Rules",
+    "Span",
+    "Timeline",
+    "noise",
+]
+
+
+#: The topic of frames that nobody can read: garbage comes to every client, as it came to the recorder.
+EVERYONE: Final = "*"
 
 
 class Rules(Struct, frozen=True, kw_only=True):
@@ -62,12 +79,18 @@ class Reading(Struct, frozen=True, gc=False):
     end: int
 
 
+def noise(payload: bytes) -> Reading:
+    """Return the reading of a frame that cannot be read."""
+    return Reading((EVERYONE,), "", "", None, (), 0, len(payload))
+
+
 class Item(Struct, frozen=True, gc=False):
-    """A frame on its track: `at` int ns after the track's start."""
+    """A frame on its track: `at` int ns after the track's start; `binary` where it was not recorded as text."""
 
     at: int
     payload: bytes
     reading: Reading
+    binary: bool = False
 
     @property
     def data(self) -> bytes:
@@ -164,7 +187,7 @@ class Dialect(ABC):
 
     @abstractmethod
     def read(self, payload: bytes, binary: bool) -> Reading | None:
-        """Read one recorded frame; None for what no client would get again (acks, errors, noise)."""
+        """Read one recorded frame; None for what no client would get again (acks, errors), `noise` for garbage."""
 
     def sent(self, payload: bytes) -> None:  # noqa: B027 - most venues' frames name themselves
         """Note what the recorder sent, or the URL it opened: it may name what later frames do not."""

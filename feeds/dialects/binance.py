@@ -8,14 +8,15 @@ from it: a book that nobody recorded is answered by 503 and code -1001, the venu
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Final
 from urllib.parse import parse_qs, urlsplit
 
 import msgspec
 from msgspec import Raw, Struct
 
-from feeds.dialects.base import Answer, Conversation, Dialect, Item, Lap, Reading, Refused, Rules, Timeline
+from feeds.dialects.base import Answer, Conversation, Dialect, Item, Lap, Reading, Refused, Rules, Timeline, noise
+from feeds.dialects.binance_socket import BinanceConversation, VenueError
 from feeds.dialects.binance_wire import HOLES, read_frame, rewrite, stream_names, told_ms
 from feeds.dialects.books import RecordedBook, RecordedSnapshot
 from feeds.dialects.klines import INTERVALS_MS, Kline, Klines, floor_ms
@@ -23,20 +24,10 @@ from feeds.dialects.klines import INTERVALS_MS, Kline, Klines, floor_ms
 __all__ = ["BinanceDialect"]
 
 PAGES: Final = frozenset({5, 10, 20, 50, 100, 500, 1000, 5000})
-METHODS: Final = ("SUBSCRIBE", "UNSUBSCRIBE", "LIST_SUBSCRIPTIONS", "SET_PROPERTY", "GET_PROPERTY")
-_STREAM = re.compile(r"[^\s\"\\/,]{1,100}")
 _SERVER_TIME = re.compile(rb'("serverTime"\s*:\s*)\d+')
 _NS_PER_MS: Final = 1_000_000
 
 _encode = msgspec.json.encode
-
-
-class _Error(Exception):
-    """What the venue answers to a request that it cannot carry out; `status` for REST."""
-
-    def __init__(self, code: int, text: str, status: int = 400) -> None:
-        super().__init__(text)
-        self.code, self.text, self.status = code, text, status
 
 
 class _Depth(Struct):
@@ -73,90 +64,6 @@ _decode_listed = msgspec.json.Decoder(_Listed).decode
 _decode_rows = msgspec.json.Decoder(list[list[Any]]).decode  # rows of texts and numbers, passed on as they are
 
 
-class _Conversation(Conversation):
-    """One socket. `/ws` gives bare payloads, `/stream` wraps them; a request may switch that."""
-
-    def __init__(self, streams: Iterable[str], combined: bool, limit: int) -> None:
-        super().__init__()
-        self.topics = dict.fromkeys(streams)
-        self.combined = combined
-        self._limit = limit
-        if len(self.topics) > limit:
-            raise Refused(f"more than {limit} streams")
-
-    def receive(self, message: bytes, binary: bool) -> list[bytes]:
-        try:
-            request = msgspec.json.decode(message)
-        except (msgspec.MsgspecError, UnicodeDecodeError):
-            return [_encode({"code": 3, "msg": "Invalid JSON: expected value at line 1 column 1"})]
-        if not isinstance(request, dict):
-            return [_encode({"code": 2, "msg": "Invalid request: expected an object"})]
-        number = request.get("id")
-        try:
-            if not _is_id(number):
-                number = None
-                raise _Error(2, "Invalid request: request ID must be an integer, a string up to 36 characters or null")
-            return [_encode({"result": self._carry_out(request), "id": number})]
-        except _Error as error:
-            return [_encode({"error": {"code": error.code, "msg": error.text}, "id": number})]
-
-    def _carry_out(self, request: dict[str, Any]) -> object:  # Any: whatever a client sent
-        method, params = request.get("method"), request.get("params", [])
-        if "method" not in request:
-            raise _Error(2, "Invalid request: missing field `method`")
-        if method not in METHODS:
-            allowed = ", ".join(f"`{name}`" for name in METHODS)
-            raise _Error(2, f"Invalid request: unknown variant `{str(method)[:40]}`, expected one of {allowed}")
-        if not isinstance(params, list):
-            raise _Error(2, "Invalid request: streams must be an array")
-        if method == "LIST_SUBSCRIPTIONS":
-            return list(self.topics)
-        if method.endswith("PROPERTY"):
-            return self._property(method, params)
-        if not all(isinstance(name, str) and _STREAM.fullmatch(name) for name in params):
-            raise _Error(2, "Invalid request: invalid stream name")
-        if method == "UNSUBSCRIBE":
-            for name in params:
-                self.topics.pop(name, None)
-        elif len(self.topics.keys() | set(params)) > self._limit:
-            raise _Error(2, f"Invalid request: more than {self._limit} streams on one connection")
-        else:
-            self.topics.update(dict.fromkeys(params))
-        return None
-
-    def _property(self, method: str, params: list[Any]) -> object:
-        if len(params) > 2:
-            raise _Error(2, "Invalid request: too many parameters")
-        if not params or not isinstance(params[0], str):
-            raise _Error(2, "Invalid request: property name must be a string")
-        if params[0] != "combined":
-            raise _Error(0, "Unknown property")
-        if method == "GET_PROPERTY":
-            return self.combined
-        if len(params) < 2 or not isinstance(params[1], bool):
-            raise _Error(1, "Invalid value type: expected Boolean")
-        self.combined = params[1]
-        return None
-
-    def render(self, topic: str, item: Item, data: bytes) -> bytes:
-        if not self.combined:
-            return data
-        reading = item.reading
-        if reading.end - reading.start == len(item.payload):
-            return b'{"stream":' + _encode(topic) + b',"data":' + data + b"}"
-        return item.payload[: reading.start] + data + item.payload[reading.end :]
-
-    def shutdown(self, ts: int) -> list[bytes]:
-        event = {"e": "serverShutdown", "E": ts // _NS_PER_MS}
-        return [_encode({"stream": "!serverShutdown", "data": event} if self.combined else event)]
-
-
-def _is_id(value: object) -> bool:
-    if isinstance(value, str):
-        return len(value) <= 36
-    return value is None or (type(value) is int and -(2**63) <= value < 2**63)
-
-
 class BinanceDialect(Dialect):
     """See feeds/dialects/base.py."""
 
@@ -167,7 +74,7 @@ class BinanceDialect(Dialect):
         "ping": "_ping", "time": "_time", "exchangeInfo": "_exchange_info", "depth": "_depth", "klines": "_klines",
     }  # fmt: skip
 
-    def __init__(self, clock: Any) -> None:
+    def __init__(self, clock: Callable[[], int]) -> None:
         super().__init__(clock)
         self._named: set[str] = set()
         self._aggregated: set[str] = set()
@@ -184,7 +91,7 @@ class BinanceDialect(Dialect):
         self._named.update(stream_names(payload))
 
     def read(self, payload: bytes, binary: bool) -> Reading | None:
-        reading = None if binary else read_frame(payload, self._named)
+        reading = noise(payload) if binary else read_frame(payload, self._named)
         if reading is not None and reading.kind == "aggTrade":
             self._aggregated.add(reading.symbol)
         return reading
@@ -215,19 +122,25 @@ class BinanceDialect(Dialect):
 
     def play(self, item: Item, lap: Lap) -> list[bytes]:
         reading = item.reading
+        try:
+            if reading.kind == "kline" and not lap.exact:
+                return self._kline_events(item, lap)
+            data = item.data if lap.exact else rewrite(item.data, reading.kind, reading.symbol, lap)
+            self._note(reading, item.data, data)
+        except (msgspec.MsgspecError, KeyError, TypeError, ValueError, ArithmeticError):
+            return [item.data]  # recorded garbage stays what it was
+        return [data]
+
+    def _note(self, reading: Reading, recorded: bytes, told: bytes) -> None:
         symbol, kind = reading.symbol, reading.kind
-        if kind == "kline" and not lap.exact:
-            return self._kline_events(item, lap)
-        data = item.data if lap.exact else rewrite(item.data, kind, symbol, lap)
         if kind == "depthUpdate" and symbol in self._books:
-            diff = _decode_diff(item.data)
+            diff = _decode_diff(recorded)
             self._books[symbol].apply(diff.U, diff.u, diff.b, diff.a)
         elif kind == "aggTrade" or (kind == "trade" and symbol not in self._aggregated):
-            trade = _decode_trade(data)
+            trade = _decode_trade(told)
             first, last = (trade.t, trade.t) if trade.f is None or trade.l is None else (trade.f, trade.l)
             candles = self._candles.setdefault(symbol, Klines())
             candles.add(trade.T, trade.p, trade.q, not trade.m, (first, last))
-        return [data]
 
     def _kline_events(self, item: Item, lap: Lap) -> list[bytes]:
         """Tell the open candle anew, and before it the last one told, closed, where a new one began."""
@@ -252,7 +165,7 @@ class BinanceDialect(Dialect):
             names, combined = path[4:], False
         else:
             raise Refused("no such path", 404)
-        return _Conversation([name for name in names.split("/") if name], combined, self.rules.streams)
+        return BinanceConversation([name for name in names.split("/") if name], combined, self.rules.streams)
 
     # REST
 
@@ -263,7 +176,7 @@ class BinanceDialect(Dialect):
             return Answer(b"<html><body><h2>404 Not found</h2></body></html>", 404, {"Content-Type": "text/html"})
         try:
             return Answer(getattr(self, name)(query))
-        except _Error as error:
+        except VenueError as error:
             return Answer(_encode({"code": error.code, "msg": error.text}), error.status)
 
     def weight(self, path: str, query: Mapping[str, str]) -> int:
@@ -289,7 +202,7 @@ class BinanceDialect(Dialect):
 
     def _exchange_info(self, query: Mapping[str, str]) -> bytes:
         if self.instruments is None:
-            raise _Error(-1001, "Internal error; no exchangeInfo is recorded.", 503)
+            raise VenueError(-1001, "Internal error; no exchangeInfo is recorded.", 503)
         body = self.instruments
         if "symbol" in query or "symbols" in query:
             names = [query["symbol"]] if "symbol" in query else _names(query["symbols"])
@@ -312,15 +225,15 @@ class BinanceDialect(Dialect):
         try:
             return self._rows()[symbol]
         except KeyError:
-            raise _Error(-1121, "Invalid symbol.") from None
+            raise VenueError(-1121, "Invalid symbol.") from None
 
     def _symbol(self, query: Mapping[str, str]) -> str:
         symbol = query.get("symbol", "")
         if not symbol:
-            raise _Error(-1102, "Mandatory parameter 'symbol' was not sent, was empty/null, or malformed.")
+            raise VenueError(-1102, "Mandatory parameter 'symbol' was not sent, was empty/null, or malformed.")
         if symbol not in self._tracks and symbol not in self._books and symbol not in self._rows():
             if not any(symbol == known for known, _ in self._history):
-                raise _Error(-1121, "Invalid symbol.")
+                raise VenueError(-1121, "Invalid symbol.")
         return symbol
 
     def _depth(self, query: Mapping[str, str]) -> bytes:
@@ -328,7 +241,7 @@ class BinanceDialect(Dialect):
         limit = min(_number(query, "limit", 100) or 100, 5000)
         book = self._books[symbol].current(limit) if symbol in self._books else None
         if book is None:
-            raise _Error(-1001, "Internal error; this book is not recorded.", 503)
+            raise VenueError(-1001, "Internal error; this book is not recorded.", 503)
         lap = self._tracks[symbol].lap if symbol in self._tracks else None
         exact = lap is None or lap.exact
         if book.body is not None and exact:
@@ -340,7 +253,7 @@ class BinanceDialect(Dialect):
         symbol = self._symbol(query)
         interval = query.get("interval", "")
         if interval not in INTERVALS_MS:
-            raise _Error(-1120, "Invalid interval.")
+            raise VenueError(-1120, "Invalid interval.")
         limit = min(_number(query, "limit", 500) or 500, 1000)
         since, until = (_number(query, key, None) for key in ("startTime", "endTime"))
         track = self._tracks.get(symbol)
@@ -389,7 +302,7 @@ def _number(query: Mapping[str, str], key: str, default: int | None) -> int | No
     if text is None or text == "":
         return default
     if not re.fullmatch(r"[0-9]{1,20}", text):
-        raise _Error(-1100, f"Illegal characters found in parameter '{key}'; legal range is '^[0-9]{{1,20}}$'.")
+        raise VenueError(-1100, f"Illegal characters found in parameter '{key}'; legal range is '^[0-9]{{1,20}}$'.")
     return int(text)
 
 
@@ -397,4 +310,4 @@ def _names(text: str) -> list[str]:
     try:
         return msgspec.json.decode(text, type=list[str])
     except msgspec.MsgspecError:
-        raise _Error(-1100, "Illegal characters found in parameter 'symbols'.") from None
+        raise VenueError(-1100, "Illegal characters found in parameter 'symbols'.") from None

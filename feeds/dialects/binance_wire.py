@@ -10,7 +10,7 @@ from typing import Any, Final
 import msgspec
 from msgspec import Raw, Struct
 
-from feeds.dialects.base import Lap, Reading
+from feeds.dialects.base import Lap, Reading, noise
 
 __all__ = ["HOLES", "read_frame", "rewrite", "stream_names", "told_ms"]
 
@@ -91,8 +91,8 @@ def read_frame(payload: bytes, named: set[str]) -> Reading | None:
         data = bytes(envelope.data) if envelope.stream else payload
         start = payload.index(data) if envelope.stream else 0
         return _reading(envelope.stream, data, start, start + len(data), named)
-    except (msgspec.MsgspecError, UnicodeDecodeError, KeyError, TypeError, AttributeError):
-        return None
+    except (msgspec.MsgspecError, UnicodeDecodeError, KeyError, TypeError, ValueError, AttributeError):
+        return noise(payload)
 
 
 def _reading(stream: str, data: bytes, start: int, end: int, named: set[str]) -> Reading | None:

@@ -85,8 +85,11 @@ class RecordedBook:
         if self._live:
             bids = _sorted(self._bids, self._lowest_bid, -1)
             asks = _sorted(self._asks, self._highest_ask, 1)
-            known_bids, known_asks = self._lowest_bid is None, self._highest_ask is None
-            return BookText(self._last, self._page(bids, limit, known_bids), self._page(asks, limit, known_asks))
+            told_bids = self._page(bids, limit, self._lowest_bid is None)
+            told_asks = self._page(asks, limit, self._highest_ask is None)
+            return (
+                BookText(self._last, told_bids, told_asks) if told_bids is not None and told_asks is not None else None
+            )
         if self._next == len(self._snapshots):
             return None
         ahead = self._snapshots[self._next]
@@ -105,11 +108,13 @@ class RecordedBook:
         cut = len(levels) >= limit if limit else len(levels) in self._pages
         return float(levels[-1][0]) if cut and levels else None
 
-    def _page(self, levels: Levels, limit: int, whole: bool) -> Levels:
-        """Cut a side. One that goes on in the unknown is cut to a page: a shorter one would pass for the whole side."""
+    def _page(self, levels: Levels, limit: int, whole: bool) -> Levels | None:
+        """Cut a side. One that goes on in the unknown is cut to a page, since a shorter one would pass for the whole
+        side; None where not even the smallest page is known."""
         if whole or len(levels) >= limit:
             return levels[:limit]
-        return levels[: max((page for page in self._pages if page <= len(levels)), default=0)]
+        page = max((page for page in self._pages if page <= len(levels)), default=None)
+        return levels[:page] if page is not None else None
 
 
 def _set(side: dict[str, str], levels: Levels) -> None:

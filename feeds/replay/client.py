@@ -38,18 +38,18 @@ class Client:
         self.conversation = conversation
         self._asked = asked
         self._socket, self._rules, self._ping_s = socket, rules, ping_s
-        self._queue: deque[bytes] = deque()
+        self._queue: deque[tuple[bytes, WSMsgType]] = deque()
         self._bytes = 0
         self._filled = asyncio.Event()
         self._received: deque[float] = deque(maxlen=rules.messages_per_s)
         self._ponged = 0.0
         self._ended: asyncio.Future[tuple[int, str]] = asyncio.get_running_loop().create_future()
 
-    def send(self, frame: bytes) -> None:
-        """Queue a frame; ends the client instead when it is too far behind."""
+    def send(self, frame: bytes, *, binary: bool = False) -> None:
+        """Queue a frame, text where neither it nor the venue is `binary`; ends the client when it is too far behind."""
         if self._ended.done():
             return
-        self._queue.append(frame)
+        self._queue.append((frame, WSMsgType.BINARY if binary or self.conversation.binary else WSMsgType.TEXT))
         self._bytes += len(frame)
         self._filled.set()
         if len(self._queue) > QUEUE_FRAMES or self._bytes > QUEUE_BYTES:
@@ -119,12 +119,11 @@ class Client:
             self._asked(self)
 
     async def _write(self) -> None:
-        opcode = WSMsgType.BINARY if self.conversation.binary else WSMsgType.TEXT
         while True:
             await self._filled.wait()
             self._filled.clear()
             while self._queue:
-                frame = self._queue.popleft()
+                frame, opcode = self._queue.popleft()
                 self._bytes -= len(frame)
                 await self._socket.send_frame(frame, opcode)
 

@@ -18,7 +18,7 @@ from types import TracebackType
 from aiohttp import WSCloseCode, web
 
 from feeds.dialects import dialect_of
-from feeds.dialects.base import Answer, Conversation, Dialect, Item, Refused
+from feeds.dialects.base import EVERYONE, Answer, Conversation, Dialect, Item, Refused
 from feeds.replay.client import Client
 from feeds.replay.instruments import find_instruments
 from feeds.replay.track import Pace, Track, load
@@ -151,6 +151,8 @@ class ReplayServer:
         if not self._running:
             now = time.time_ns()
             self._running = [asyncio.create_task(track.run(now)) for track in self.tracks]
+            for task in self._running:
+                task.add_done_callback(_report)
 
     async def finished(self) -> None:
         """Wait until every track came to its end; never, where they loop."""
@@ -179,6 +181,8 @@ class ReplayServer:
                 for client in self.clients:
                     if topic in client.conversation.topics:
                         client.send(client.conversation.render(topic, item, data))
+                    elif topic == EVERYONE and client.conversation.topics:
+                        client.send(item.payload, binary=item.binary)
 
     def _wrapped(self, track: Track) -> None:
         log.info("lap ended session=%s lap=%d", track.recording.name, track.lap.number)
@@ -247,6 +251,11 @@ class ReplayServer:
             self._weight += weight
             answer = self.dialect.rest(path, query)
         return _response(answer, self.dialect.used(self._weight))
+
+
+def _report(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.error("a track ended by an error", exc_info=error)
 
 
 def _response(answer: Answer, used: dict[str, str]) -> web.Response:

@@ -76,7 +76,7 @@ def _load_frames(session: Session, dialect: Dialect, recording: Recording) -> No
         if reading.ts_event is not None:
             lags.append(first + at - reading.ts_event)
             earliest, latest = min(earliest, reading.ts_event), max(latest, reading.ts_event)
-        recording.items.append(Item(at, frame.payload, reading))
+        recording.items.append(Item(at, frame.payload, reading, frame.binary))
         recording.topics.update(reading.topics)
         if reading.symbol:
             recording.symbols[reading.symbol] = None
