@@ -246,13 +246,16 @@ class Publisher:
         await self._begin_epoch(link, reason)
 
     async def _begin_epoch(self, link: Link, reason: str) -> None:
+        # Until all of this is done, a link that breaks again must lead back here.
+        self._lost_events = True
         self.builder.start_epoch(await self.lease.acquire(at_least=self.builder.epoch + 1, wait_s=0))
         unconfirmed = self._unconfirmed.items if self._unconfirmed is not None else []
-        # Book updates are in the snapshots that follow; a renewal would repeat one of the old epoch.
-        held: list[Item] = [item for item in (*unconfirmed, *self._pending) if not isinstance(item, Book | Renewal)]
-        self._unconfirmed, self._lost_events, self._pending = None, False, held
-        data, count = self.encoder.restore(item for item in held if isinstance(item, Withdrawal))
-        await self._send(link, data, count)
+        waiting = (item for item in (*unconfirmed, *self._pending) if isinstance(item, Withdrawal))
+        await self._send(link, *self.encoder.restore(waiting))
+        # No await from here on: nothing may come between what was held and the snapshots. Book updates are in these,
+        # and a renewal would repeat one of the old epoch.
+        self._pending = [item for item in (*unconfirmed, *self._pending) if not isinstance(item, Book | Renewal)]
+        self._unconfirmed, self._lost_events = None, False
         self.on_new_epoch(reason)
         log.warning("new epoch venue=%s epoch=%d reason=%s", self.venue, self.builder.epoch, reason)
 

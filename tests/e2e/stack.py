@@ -11,6 +11,7 @@ from typing import Self
 
 import aiohttp
 from redis.asyncio import Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from hub.embedded import free_port
 
@@ -29,7 +30,7 @@ async def until(condition: Callable[[], Awaitable[object]], what: str, timeout_s
         try:
             if await condition():
                 return
-        except (OSError, aiohttp.ClientError):
+        except (OSError, aiohttp.ClientError, RedisConnectionError):
             pass
         await asyncio.sleep(0.05)
     raise AssertionError(f"not within {timeout_s:g} s: {what}")
