@@ -10,7 +10,7 @@ from redis.asyncio import Redis
 
 from tests.e2e.stack import ROOT
 
-__all__ = ["log_of", "normalized", "substance"]
+__all__ = ["log_of", "newest", "normalized", "substance"]
 
 POSITION = ("id", "ts_event", "ts_recv", "ts_pub")
 
@@ -29,11 +29,18 @@ async def normalized(session: Path, instruments: Path) -> list[dict[str, Any]]:
 async def log_of(redis: Redis, channel: str) -> list[dict[str, Any]]:
     """Return all messages of a channel's log; each entry's id is the message's."""
     result = []
-    for position, fields in await redis.xrange(f"{{md:{channel}}}:log"):
+    entries: Any = await redis.xrange(f"{{md:{channel}}}:log")
+    for position, fields in entries:
         message = msgspec.json.decode(fields[b"payload"])
         assert message["id"] == position.decode()
         result.append(message)
     return result
+
+
+async def newest(redis: Redis, channel: str) -> dict[str, Any]:
+    """Return the newest message of a channel; {} where there is none."""
+    value: Any = await redis.get(f"md:{channel}")
+    return msgspec.json.decode(value) if value else {}
 
 
 def substance(message: dict[str, Any]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import aiohttp
 from redis.asyncio import Redis
@@ -139,6 +139,11 @@ class Stack:
         """Return the body of a 200 answer, None of any other."""
         async with aiohttp.ClientSession() as session, session.get(url) as response:
             return await response.read() if response.status == 200 else None
+
+    async def epoch(self) -> int:
+        """Return the epoch that the feed's pulse names; 0 where it has none."""
+        value: Any = await self.redis.get("md:alive:binance")
+        return int(value or 0)
 
     async def books_live(self) -> bool:
         keys = [f"md:book:binance:{symbol}" for symbol in self.symbols]

@@ -13,7 +13,7 @@ import pytest
 from redis.asyncio import Redis
 
 from feeds.dialects.books import RecordedBook, RecordedSnapshot
-from tests.e2e.recorded import log_of, normalized, substance
+from tests.e2e.recorded import log_of, newest, normalized, substance
 from tests.e2e.stack import DEMO, EXCHANGE_INFO, Stack, until
 
 SESSION = DEMO / "cryptofeed_2021-04-04"
@@ -33,9 +33,8 @@ async def test_logs_of_a_feed_equal_normalize(tmp_path: Path, redis_url: str) ->
         last = {(m["type"], m["symbol"]): substance(m) for m in expected if m["type"] in {"trade", "book"}}
 
         async def ended() -> bool:
-            logs = [await hub.redis.xrevrange(f"{{md:{k}:binance:{s}}}:log", count=1) for k, s in last]
-            newest = [substance(msgspec.json.decode(log[0][1][b"payload"])) for log in logs if log]
-            return newest == list(last.values())
+            logs = [await log_of(hub.redis, f"{kind}:binance:{symbol}") for kind, symbol in last]
+            return [substance(log[-1]) for log in logs if log] == list(last.values())
 
         await until(ended, "the last trade and book message of every symbol is in its log", 30)
         for kind, symbol in last:
@@ -188,7 +187,7 @@ async def test_a_killed_feed_has_no_pulse_within_four_seconds_and_comes_back_in_
     async with stack(tmp_path, redis_url) as hub:
         await hub.venue()
         feed = await hub.feed()
-        epoch = int(await hub.redis.get("md:alive:binance"))
+        epoch = await hub.epoch()
         await feed.end(signal.SIGKILL)
 
         async def gone() -> bool:
@@ -198,9 +197,8 @@ async def test_a_killed_feed_has_no_pulse_within_four_seconds_and_comes_back_in_
         await hub.feed(wait=False)
 
         async def back() -> bool:
-            pulse = await hub.redis.get("md:alive:binance")
-            book = await hub.redis.get("md:book:binance:BTC-USDT")
-            return bool(pulse and int(pulse) > epoch and book and msgspec.json.decode(book)["id"] > f"{epoch}-")
+            book = await newest(hub.redis, "book:binance:BTC-USDT")
+            return await hub.epoch() > epoch and bool(book) and int(book["id"].partition("-")[0]) > epoch
 
         await until(back, "a new epoch with new books", 20)
 
@@ -212,7 +210,7 @@ async def test_a_stopped_feed_flushes_says_down_and_frees_the_venue(tmp_path: Pa
         started = asyncio.get_running_loop().time()
         assert await feed.end(signal.SIGINT) == 0
         assert asyncio.get_running_loop().time() - started < 5
-        status = msgspec.json.decode(await hub.redis.get("md:status:binance:*"))
+        status = await newest(hub.redis, "status:binance:*")
         assert (status["state"], status["reason"]) == ("down", "the feed was stopped")
         assert not await hub.redis.exists("md:lease:binance", "md:alive:binance")
 
@@ -224,7 +222,7 @@ async def test_a_venue_that_goes_away_is_said_and_survived(tmp_path: Path, redis
         await venue.end(signal.SIGKILL)
 
         async def labelled() -> bool:
-            status = msgspec.json.decode(await hub.redis.get("md:status:binance:*"))
+            status = await newest(hub.redis, "status:binance:*")
             return status["state"] == "down" and not await hub.redis.exists(
                 "md:book:binance:BTC-USDT", "md:depth:binance:BTC-USDT", "md:quote:binance:BTC-USDT"
             )
