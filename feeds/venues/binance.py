@@ -260,6 +260,8 @@ class Binance(Adapter):
 
     def _agg_trade(self, data: Any, instrument: Instrument, ts_recv: int) -> list[Event | Fetch]:
         m = decode_agg_trade(data)
+        if m.l < m.f:
+            raise WireError(self.venue, f"a trade of the fills {m.f} to {m.l}")
         return [
             Trade(
                 self.venue, instrument.symbol, "", m.T * NS_PER_MS, ts_recv, 0,
