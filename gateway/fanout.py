@@ -22,9 +22,13 @@ __all__ = ["Fanout", "StatusKeeper"]
 
 #: Writes in a row before the loop may do something else.
 SLICE = 256
-#: A flush at least this long is followed by a rest: the next begins no earlier than FLUSH_EVERY_S after it began.
-LONG_S = 0.002
+#: Writing may take this share of the time; what goes beyond it adds up, and from TIRED_S on (never more than twice
+#: that) a flush begins no earlier than FLUSH_EVERY_S after the one before.
+SHARE = 0.3
+TIRED_S = 0.002
 FLUSH_EVERY_S = 0.008
+#: Fewer writes than this are not worth measuring.
+FEW = 16
 
 _SNAPSHOT = b'"action":"snapshot"'
 
@@ -53,27 +57,44 @@ class Fanout:
         self._dirty: list[Subscriber] = []  # those with something in `out`, in the order of their first frame
         self._at = 0
         self._handle: asyncio.Handle | None = None
-        self._began = self._not_before = 0.0
+        self._took = self._effort = 0.0
+        self._first = self._began = self._not_before = 0.0
 
     # hub.bus.Listener
 
     def received(self, batch: list[tuple[Channel, bytes]]) -> None:
         self.messages += len(batch)
-        if len(batch) == 1 and not self._dirty and self._clock() >= self._not_before:
-            channel, payload = batch[0]
-            channel.count += 1
-            if not (channel.late or channel.aside or channel.status):
-                readers = channel.readers
-                if len(readers) <= SLICE:
-                    data = text_frame(payload)
-                    for subscriber in readers:
-                        subscriber.write(data)
-                    self.writes += len(readers)
-                    return
-            channel.count -= 1
+        if len(batch) == 1 and not self._dirty and self._send_at_once(*batch[0]):
+            return
         self._spread(batch)
         if self._handle is None and self._dirty:
             self._begin()
+
+    def _send_at_once(self, channel: Channel, payload: bytes) -> bool:
+        """Write a single message, unless something speaks against it (then False, and nothing is done)."""
+        readers = channel.readers
+        count = len(readers)
+        if count > SLICE or channel.late or channel.aside or channel.status:
+            return False
+        began = self._clock()
+        if began < self._not_before:
+            return False
+        channel.count += 1
+        data = text_frame(payload)
+        for subscriber in readers:
+            subscriber.write(data)
+        self.writes += count
+        if count > FEW:
+            self._wrote(began, self._clock() - began)
+        return True
+
+    def _wrote(self, began: float, took_s: float) -> None:
+        """Account for a flush, and decide when the next one may begin."""
+        effort = max(0.0, self._effort - SHARE * (began - self._began)) + took_s
+        self._effort = min(effort, 2 * TIRED_S)
+        self._began = began
+        if self._effort >= TIRED_S:
+            self._not_before = began + FLUSH_EVERY_S
 
     def gap(self, topic: Channel, last: Position, joined: Joined) -> None:
         """Tell all readers what is lost, and give them what there is instead."""
@@ -232,7 +253,7 @@ class Fanout:
         """Write the next slice."""
         dirty, at, began = self._dirty, self._at, self._clock()
         if at == 0:
-            self._began, self._took = began, 0.0
+            self._first, self._took = began, 0.0
         end = min(at + SLICE, len(dirty))
         for subscriber in dirty[at:end]:
             out = subscriber.out
@@ -249,10 +270,7 @@ class Fanout:
         dirty.clear()
         self._at = 0
         self._handle = None
-        if self._took >= LONG_S:
-            self._not_before = self._began + FLUSH_EVERY_S
-
-    _took = 0.0
+        self._wrote(self._first, self._took)
 
     def _soon(self, call: Callable[[], None]) -> asyncio.Handle:
         return self._get_loop().call_soon(call)

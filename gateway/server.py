@@ -87,8 +87,8 @@ class GatewayServer(uvicorn.Server):
         await super().shutdown(sockets)
 
 
-async def serve(app: Litestar, listener: socket.socket) -> None:
-    """Serve until cancelled, then end in order."""
+async def serve(app: Litestar, listener: socket.socket, *, freeze: bool = True) -> None:
+    """Serve until cancelled, then end in order. `freeze` sets up the garbage collector for a process of its own."""
     config = uvicorn.Config(
         app,
         http="httptools",
@@ -105,12 +105,13 @@ async def serve(app: Litestar, listener: socket.socket) -> None:
     )
     server = GatewayServer(config, app)
     task = asyncio.create_task(server.serve(sockets=[listener]))
-    gc.set_threshold(GC_THRESHOLD, 20, 50)
     try:
         while not server.started and not task.done():  # noqa: ASYNC110 - uvicorn has no event for it
             await asyncio.sleep(0.01)
-        gc.collect()
-        gc.freeze()
+        if freeze:
+            gc.set_threshold(GC_THRESHOLD, 20, 50)
+            gc.collect()
+            gc.freeze()
         await asyncio.shield(task)
     except asyncio.CancelledError:
         server.should_exit = True

@@ -119,10 +119,13 @@ class Watch:
             self.bus.join(channel, partial(self._joined, channel))
 
     def _joined(self, channel: Channel, joined: Joined) -> None:
-        if joined.payloads and channel.last is None:
-            channel.last, channel.newest = joined.upto, joined.payloads[-1]
-        if joined.payloads:
-            self._note(channel, joined.payloads[-1])
+        if not joined.payloads or joined.upto is None or (channel.last is not None and joined.upto <= channel.last):
+            return
+        # News to everybody: the channel may be so new that its first message was its announcement.
+        channel.last, channel.newest = joined.upto, joined.payloads[-1]
+        data = text_frame(joined.payloads[-1])
+        for subscriber in {*self.status(channel, joined.payloads[-1])} - channel.everyone():
+            self.fanout.send(subscriber, data, channel)
 
     def status(self, channel: Channel, payload: bytes) -> Iterable[Subscriber]:
         """Note a status; returns all subscribers it is about."""

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Generic, Protocol, TypeVar
 
 from hub.errors import RedisUnavailable
-from hub.join import Join, Joined
+from hub.join import NOTHING, Join, Joined
 from hub.keys import Keys
 from hub.link import Link, Push, RedisReplyError, pack
 from hub.log import mask_url
@@ -166,13 +166,18 @@ class Bus(Generic[T]):
     def join(self, topic: T, done: Callable[[Joined], None], after: Position | None = None) -> Join:
         """Read what a new reader of `topic` needs; `done` gets it in order with the stream (see Joined).
 
-        A read that finds no link, or loses it, is made again when there is one. `Join.cancel` forgets it.
+        A read that finds no link, or loses it, is made again when there is one. `cancel` forgets it.
         """
         join = Join(topic, done, after)
         self._joins[join] = None
         if self._link is not None:
             self._send(self._link, join)
         return join
+
+    def cancel(self, join: Join) -> None:
+        """Forget a read; its `done` is not called."""
+        join.cancel()
+        self._joins.pop(join, None)
 
     def _send(self, link: Link, join: Join) -> None:
         command = None if join.cancelled else join.command()
@@ -231,7 +236,7 @@ class Bus(Generic[T]):
         topic.newest = None
         last = topic.last
         if last is None and topic.event:
-            last = (0, 0)  # whoever reads it was told that there is nothing yet: all there is now is new
+            last = NOTHING  # whoever reads it was told that there is nothing yet: all there is now is new
 
         def done(joined: Joined) -> None:
             topic.joining = False

@@ -111,7 +111,12 @@ class PublisherSettings(_Settings, frozen=True):
 
 
 class GatewaySettings(_Settings, frozen=True):
-    """`allow_remote_without_auth` lets the gateway listen beyond loopback although nobody has to prove who they are."""
+    """`allow_remote_without_auth` lets the gateway listen beyond loopback although nobody has to prove who they are.
+
+    Per WebSocket connection: `max_frame_bytes` bounds a client's message, `max_subscriptions` its channels and
+    patterns, `queue_bytes` the events kept while it does not read. It is closed when nothing was heard from it for
+    `idle_timeout_s` (pings are answered meanwhile), or when it did not read for `stall_timeout_s`.
+    """
 
     host: str = "127.0.0.1"
     port: int = 8000
@@ -120,6 +125,7 @@ class GatewaySettings(_Settings, frozen=True):
     max_subscriptions: int = 5000
     queue_bytes: int = 1_048_576
     idle_timeout_s: float = 60.0
+    stall_timeout_s: float = 15.0
 
 
 class LogSettings(_Settings, frozen=True):

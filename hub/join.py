@@ -6,17 +6,19 @@ that is a gap, answered with the newest (of a book: a snapshot) instead.
 """
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from msgspec import Struct
 
 from hub.link import pack
 from hub.position import Position, follows, format_position, parse_position, position_in
 
-__all__ = ["REPLAY_MAX", "Join", "Joined", "Source"]
+__all__ = ["NOTHING", "REPLAY_MAX", "Join", "Joined", "Source"]
 
 #: Events one replay reads at most; what is further back counts as beyond the log.
 REPLAY_MAX = 10_000
+#: The position of a reader who knows that there was nothing before.
+NOTHING: Final[Position] = (0, 0)
 #: A snapshot may be replaced and the log trimmed between the two reads of a book; then both are made again.
 BOOK_ATTEMPTS = 3
 
@@ -117,7 +119,9 @@ class Join:
             events = events[1:]
             fits = True
         else:
-            fits = bool(events) and follows(self.after, events[0][0])
+            # Another epoch proves nothing here: the rest of the reader's own may have been trimmed away.
+            first = events[0][0] if events else self.after
+            fits = first[1] == self.after[1] + 1 and (first[0] == self.after[0] or self.after == NOTHING)
         if not fits or len(events) > REPLAY_MAX:
             self.joined.gap = True
             self.step = self._newest
