@@ -17,9 +17,9 @@ from msgspec import Raw, Struct
 
 from feeds.dialects.base import Answer, Conversation, Dialect, Item, Lap, Reading, Refused, Rules, Timeline, noise
 from feeds.dialects.binance_socket import BinanceConversation, VenueError
-from feeds.dialects.binance_wire import HOLES, read_frame, rewrite, stream_names, told_ms
+from feeds.dialects.binance_wire import HOLES, kline_event, kline_row, read_frame, rewrite, stream_names, told_ms
 from feeds.dialects.books import RecordedBook, RecordedSnapshot
-from feeds.dialects.klines import INTERVALS_MS, Kline, Klines, floor_ms
+from feeds.dialects.klines import INTERVALS_MS, Klines, floor_ms
 
 __all__ = ["BinanceDialect"]
 
@@ -156,7 +156,7 @@ class BinanceDialect(Dialect):
         if told < row.start and (closed := candles.at(interval, told)) is not None:
             rows.insert(0, closed)
         self._announced[symbol, interval] = row.start
-        return [_kline_event(symbol, interval, now, each, closed=each is not row) for each in rows]
+        return [kline_event(symbol, interval, now, each, closed=each is not row) for each in rows]
 
     def conversation(self, path: str, query: Mapping[str, str]) -> Conversation:
         if path == "/stream":
@@ -261,7 +261,7 @@ class BinanceDialect(Dialect):
         if symbol in self._candles and track is not None:
             now = track.now() // _NS_PER_MS
             built = self._candles[symbol].rows(interval, since, until, limit, now)
-            rows.update((row.start, _kline_row(row, interval)) for row in built)
+            rows.update((row.start, kline_row(row, interval)) for row in built)
         ordered = [rows[start] for start in sorted(rows)]
         return _encode(ordered[-limit:] if since is None else ordered[:limit])
 
@@ -274,27 +274,6 @@ class BinanceDialect(Dialect):
             if (since is None or told >= since) and (until is None or told <= until):
                 rows[told] = [told, *row[1:6], row[6] + told - start, *row[7:]]
         return rows
-
-
-def _kline_end(start: int, interval: str) -> int:
-    return floor_ms(start + INTERVALS_MS[interval], interval) - 1
-
-
-def _kline_row(row: Kline, interval: str) -> list[int | str]:
-    return [
-        row.start, row.open, row.high, row.low, row.close, f"{row.volume:.8f}", _kline_end(row.start, interval),
-        f"{row.notional:.8f}", row.trades, f"{row.bought:.8f}", f"{row.bought_notional:.8f}", "0",
-    ]  # fmt: skip
-
-
-def _kline_event(symbol: str, interval: str, now: int, row: Kline, *, closed: bool) -> bytes:
-    kline = {
-        "t": row.start, "T": _kline_end(row.start, interval), "s": symbol, "i": interval,
-        "f": row.first_id, "L": row.last_id, "o": row.open, "c": row.close, "h": row.high, "l": row.low,
-        "v": f"{row.volume:.8f}", "n": row.trades, "x": closed, "q": f"{row.notional:.8f}",
-        "V": f"{row.bought:.8f}", "Q": f"{row.bought_notional:.8f}", "B": "0",
-    }  # fmt: skip
-    return _encode({"e": "kline", "E": now, "s": symbol, "k": kline})
 
 
 def _number(query: Mapping[str, str], key: str, default: int | None) -> int | None:

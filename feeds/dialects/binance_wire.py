@@ -1,4 +1,4 @@
-"""How Binance numbers and dates its messages: which fields of which event are ids and times, and how to move them.
+"""How Binance writes its messages: which fields of which event are ids and times, how to move them, and candles.
 
 Moving happens in the text, so that everything else stays as it was recorded, to the byte.
 """
@@ -11,8 +11,9 @@ import msgspec
 from msgspec import Raw, Struct
 
 from feeds.dialects.base import Lap, Reading, noise
+from feeds.dialects.klines import INTERVALS_MS, Kline, floor_ms
 
-__all__ = ["HOLES", "read_frame", "rewrite", "stream_names", "told_ms"]
+__all__ = ["HOLES", "kline_event", "kline_row", "read_frame", "rewrite", "stream_names", "told_ms"]
 
 TIME: Final = ""
 _TICKER: Final = {"E": TIME, "O": TIME, "C": TIME, "F": "trade", "L": "trade"}
@@ -149,3 +150,26 @@ def rewrite(data: bytes, kind: str, symbol: str, lap: Lap) -> bytes:
         return match[1] + b"%d" % (lap.time(number * unit) // unit)
 
     return _PATTERNS[kind if kind in FIELDS else ""].sub(told, data)
+
+
+def _kline_end(start: int, interval: str) -> int:
+    return floor_ms(start + INTERVALS_MS[interval], interval) - 1
+
+
+def kline_row(row: Kline, interval: str) -> list[int | str]:
+    """Return a candle as REST tells it."""
+    return [
+        row.start, row.open, row.high, row.low, row.close, f"{row.volume:.8f}", _kline_end(row.start, interval),
+        f"{row.notional:.8f}", row.trades, f"{row.bought:.8f}", f"{row.bought_notional:.8f}", "0",
+    ]  # fmt: skip
+
+
+def kline_event(symbol: str, interval: str, now: int, row: Kline, *, closed: bool) -> bytes:
+    """Return a candle as the stream tells it; `now` unix ms."""
+    kline = {
+        "t": row.start, "T": _kline_end(row.start, interval), "s": symbol, "i": interval,
+        "f": row.first_id, "L": row.last_id, "o": row.open, "c": row.close, "h": row.high, "l": row.low,
+        "v": f"{row.volume:.8f}", "n": row.trades, "x": closed, "q": f"{row.notional:.8f}",
+        "V": f"{row.bought:.8f}", "Q": f"{row.bought_notional:.8f}", "B": "0",
+    }  # fmt: skip
+    return msgspec.json.encode({"e": "kline", "E": now, "s": symbol, "k": kline})
