@@ -14,7 +14,7 @@ State: TypeAlias = dict[int, int]
 Delta: TypeAlias = tuple[int, int, State]
 """first, last, and the values that the keys touched in between have at `last`"""
 
-KEYS = 5
+KEYS = 2
 
 
 def truth(upto: int) -> State:
