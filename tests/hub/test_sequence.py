@@ -165,6 +165,15 @@ def test_a_hole_among_the_held_makes_the_older_ones_useless() -> None:
     assert sync.snapshot(4) == [5, 6]
 
 
+def test_a_repeat_among_the_held_is_not_applied_late() -> None:
+    """It would bring back old sizes, and the next delta would look like a gap."""
+    sync: SnapshotSync[str] = SnapshotSync()
+    for first, last, item in ((3, 4, "a"), (5, 8, "b"), (3, 4, "a again"), (8, 8, "b again")):
+        assert not sync.delta(first, last, item)
+    assert sync.snapshot(2) == ["a", "b"]
+    assert sync.delta(9, 10, "c")
+
+
 def test_what_is_held_is_bounded() -> None:
     sync: SnapshotSync[int] = SnapshotSync()
     count = sync.HELD_MAX + 100
