@@ -5,11 +5,13 @@ a new one. What it needs from REST it asks for with a `Fetch`, and is given the 
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import ClassVar, TypeAlias
+from urllib.parse import urlsplit
 
 from msgspec import Struct
 
+from hub.book import OrderBook
 from hub.instruments import Instrument
 from hub.model import Candle, Level, Mark, Quote, Ticker, Trade
 
@@ -21,9 +23,11 @@ __all__ = [
     "Event",
     "Fetch",
     "Limits",
+    "LoggedIn",
     "Peek",
     "Refused",
     "Rotate",
+    "Send",
     "Skipped",
     "Subscription",
 ]
@@ -34,7 +38,8 @@ class Limits(Struct, frozen=True, kw_only=True):
 
     Weights are counted as the venue counts them; `rest_weight` per `rest_window_s`. `lifetime_s` is when the venue
     cuts a connection by force; the hub replaces it before. `heartbeat_s`: the longest silence on a healthy socket,
-    pings included. `subscribe_batch`: channels in one subscribe frame.
+    pings included; `ping_s`: seconds between application heartbeats. `subscribe_batch`: channels a subscribe frame.
+    `reconnect_s`: the least wait before a new connection, where the venue holds the slot of a dead one.
     """
 
     streams_per_connection: int
@@ -45,9 +50,11 @@ class Limits(Struct, frozen=True, kw_only=True):
     rest_window_s: float
     lifetime_s: float
     heartbeat_s: float
+    ping_s: float = 20.0
     subscribe_batch: int = 200
     max_frame_bytes: int = 16 * 1024 * 1024
     rest_timeout_s: float = 10.0
+    reconnect_s: float = 0.0
 
 
 class Subscription(Struct, frozen=True, gc=False):
@@ -60,8 +67,9 @@ class Subscription(Struct, frozen=True, gc=False):
 class Fetch(Struct, frozen=True, gc=False, kw_only=True):
     """A REST request that the adapter needs answered.
 
-    `resource` is the adapter's name for it, `weight` what the venue charges; `start` is passed through for the
-    adapter's use (candles: int ns).
+    `resource` is the adapter's name for it, `weight` what the venue charges. `path` is below `rest_url`, or a whole URL
+    where the venue has more than one host. With `body` it is a POST of JSON. `interval` and `start` (int ns) tell
+    candles apart.
     """
 
     resource: str
@@ -71,6 +79,7 @@ class Fetch(Struct, frozen=True, gc=False, kw_only=True):
     instrument: Instrument | None = None
     interval: str = ""
     start: int = 0
+    body: bytes | None = None
 
 
 class BookUpdate(Struct, frozen=True, gc=False):
@@ -78,6 +87,8 @@ class BookUpdate(Struct, frozen=True, gc=False):
 
     `bids_complete`/`asks_complete`: a snapshot holds all levels the venue has on that side, so none are unknown.
     `then`: updates that follow a snapshot and are published as part of it, because the book was at them already.
+    `checksum` is what the venue says of the book after this update; `texts` are the venue's own (price, size) digits of
+    `bids` and `asks`, given by venues whose checksum is made of them.
     """
 
     instrument: Instrument
@@ -89,6 +100,8 @@ class BookUpdate(Struct, frozen=True, gc=False):
     bids_complete: bool = True
     asks_complete: bool = True
     then: tuple["BookUpdate", ...] = ()
+    checksum: int | None = None
+    texts: tuple[list[tuple[str, str]], list[tuple[str, str]]] | None = None
 
 
 class BookGap(Struct, frozen=True, gc=False):
@@ -118,6 +131,16 @@ class Rotate(Struct, frozen=True, gc=False):
     reason: str
 
 
+class LoggedIn(Struct, frozen=True, gc=False):
+    """The venue accepted the login: subscribing may begin."""
+
+
+class Send(Struct, frozen=True, gc=False):
+    """The venue asked for an answer: send this frame now."""
+
+    frame: bytes
+
+
 class Skipped(Struct, frozen=True, gc=False):
     """A message that carries nothing for the hub; `reason` is one of few words, for a counter."""
 
@@ -125,22 +148,26 @@ class Skipped(Struct, frozen=True, gc=False):
 
 
 class Peek(Struct, frozen=True, gc=False):
-    """What a recorded frame is about: the venue's symbol, the canonical kind, the venue's time (int ns or None)."""
+    """What a recorded frame is about: the venue's key of the instrument (Instrument.key), the canonical kind, the
+    venue's time (int ns or None)."""
 
-    venue_symbol: str
+    key: str
     kind: str
     ts_event: int | None
 
 
-Event: TypeAlias = Trade | Quote | Ticker | Mark | Candle | BookUpdate | BookGap | Acked | Refused | Rotate | Skipped
+Event: TypeAlias = (
+    Trade | Quote | Ticker | Mark | Candle | BookUpdate | BookGap
+    | Acked | Refused | Rotate | LoggedIn | Send | Skipped
+)  # fmt: skip
 
 
 class Adapter(ABC):
     """Base of all adapters; see STYLE in ADD_VENUE.md for the order of a venue's file."""
 
     venue: ClassVar[str]
-    ws_url: ClassVar[str]
-    ws_path: ClassVar[str] = ""
+    endpoints: ClassVar[Mapping[str, str]]
+    """name -> WebSocket URL; most venues have one, named """ ""
     rest_url: ClassVar[str]
     limits: ClassVar[Limits]
     channels: ClassVar[Mapping[str, str]]
@@ -149,19 +176,45 @@ class Adapter(ABC):
     """intervals the venue's REST has candles for"""
     trade_ids_contiguous: ClassVar[bool] = False
     """the venue numbers a symbol's trades without holes"""
+    checksum: ClassVar[Callable[[OrderBook], int] | None] = None
+    """what `BookUpdate.checksum` is compared with after the update was applied"""
+    book_window: ClassVar[int | None] = None
+    """the venue keeps just so many levels a side and sends those that move into this window again"""
+    credentials_env: ClassVar[tuple[str, ...]] = ()
+    """environment variables with the keys the venue wants, in the order of `credentials`"""
 
-    def __init__(self, instruments: Sequence[Instrument], book_levels: int = 1000) -> None:
+    def __init__(
+        self,
+        instruments: Sequence[Instrument],
+        book_levels: int = 1000,
+        endpoint: str = "",
+        credentials: Sequence[str] = (),
+    ) -> None:
         self.book_levels = book_levels
+        self.endpoint = endpoint
+        self.credentials = tuple(credentials)
+
+    @classmethod
+    def endpoint_of(cls, kind: str, instrument: Instrument) -> str:
+        """Return the name of the endpoint that serves `kind` of `instrument`."""
+        return next(iter(cls.endpoints))
+
+    @classmethod
+    def endpoint_at(cls, url: str) -> str:
+        """Return the name of the endpoint that a recorded connection's URL belongs to; the first where none fits."""
+        path = urlsplit(url).path
+        first = next(iter(cls.endpoints))
+        return next((name for name, known in cls.endpoints.items() if urlsplit(known).path == path), first)
 
     @classmethod
     @abstractmethod
-    def instruments_fetch(cls) -> Fetch:
-        """Ask for the list of instruments."""
+    def instruments_fetches(cls) -> list[Fetch]:
+        """Ask for the lists of instruments; several where the venue divides them."""
 
     @classmethod
     @abstractmethod
     def parse_instruments(cls, body: bytes) -> list[Instrument]:
-        """Read the answer to `instruments_fetch`; WireError where it is none."""
+        """Read one answer to `instruments_fetches`, which one is told by its content; WireError where it is none."""
 
     @classmethod
     @abstractmethod
@@ -170,11 +223,15 @@ class Adapter(ABC):
 
     @classmethod
     @abstractmethod
-    def peek(cls, payload: bytes) -> list[Peek]:
+    def peek(cls, payload: bytes, endpoint: str = "") -> list[Peek]:
         """Say what a frame is about without any state: recorded sessions need not come with a list of instruments.
 
         [] for what is no data, unreadable frames included.
         """
+
+    def login(self) -> list[bytes]:
+        """Return the frames that log in, sent before anything else; subscribing waits for `LoggedIn`. []: no login."""
+        return []
 
     @abstractmethod
     def subscribe(self, subs: Sequence[Subscription]) -> list[bytes]:

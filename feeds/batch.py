@@ -137,9 +137,7 @@ class BatchEncoder:
             self._wire_of(self.builder.named(item.kind, item.venue, item.symbol)).newest = None
         channels = [channel for channel, wire in self._wires.items() if wire.announced]
         values: dict[_Wire, bytes | None] = {
-            wire: wire.newest
-            for channel, wire in self._wires.items()
-            if wire.newest is not None and not channel.book
+            wire: wire.newest for channel, wire in self._wires.items() if wire.newest is not None and not channel.book
         }
         head, count = self._head(values, channels)
         extra = self._creations(channels)

@@ -5,7 +5,7 @@ A keeper is *live* between a snapshot and the first sign that something is wrong
 
 from typing import Protocol
 
-from feeds.adapter import BookUpdate
+from feeds.adapter import Adapter, BookUpdate
 from hub.book import OrderBook
 from hub.config import BookSettings
 from hub.intervals import NS_PER_S
@@ -31,6 +31,7 @@ class BookKeeper:
     """The book of one symbol on its way out."""
 
     __slots__ = (
+        "_checksum",
         "_depth_at",
         "_depth_gap",
         "_depth_said",
@@ -50,9 +51,13 @@ class BookKeeper:
         "want_depth",
     )  # fmt: skip
 
-    def __init__(self, venue: str, symbol: str, settings: BookSettings, sink: Sink, *, want_depth: bool) -> None:
-        self._venue, self._symbol, self._sink, self._settings = venue, symbol, sink, settings
-        self.book = OrderBook(settings.kept)
+    def __init__(
+        self, adapter: type[Adapter], symbol: str, settings: BookSettings, sink: Sink, *, want_depth: bool
+    ) -> None:
+        self._venue, self._symbol, self._sink, self._settings = adapter.venue, symbol, sink, settings
+        window = adapter.book_window
+        self.book = OrderBook(window or settings.kept, window=window is not None)
+        self._checksum = adapter.checksum
         self.live = False
         self.derive = True
         """Make quotes from this book; ends when the venue's own quote is seen."""
@@ -84,7 +89,9 @@ class BookKeeper:
             return None
         else:
             bids, asks = book.apply(update.bids, update.asks)
-        problem = self._problem()
+        if update.texts is not None:
+            book.note_texts(update.bids, update.asks, update.texts)
+        problem = self._problem(update)
         if problem is not None:
             return problem
         newest = update.then[-1] if update.then else update
@@ -109,8 +116,12 @@ class BookKeeper:
             self.flush(update.ts_recv)
         return None
 
-    def _problem(self) -> str | None:
+    def _problem(self, update: BookUpdate) -> str | None:
         book = self.book
+        if update.checksum is not None and self._checksum is not None:
+            own = self._checksum(book)
+            if own != update.checksum:
+                return f"checksum mismatch: {own} here, {update.checksum} at the venue"
         if book.crossed():
             return f"crossed book: bid {book.bids.best()} at or above ask {book.asks.best()}"
         if book.bids.left or book.asks.left:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidURI
 
-from feeds.adapter import Acked, Adapter, Event, Fetch, Refused, Rotate, Subscription
+from feeds.adapter import Acked, Adapter, Event, Fetch, LoggedIn, Refused, Rotate, Send, Subscription
 from feeds.pipeline import Intent, Pipeline, Source
 from hub.errors import WireError
 from hub.venues import ConnectionReport
@@ -25,7 +25,7 @@ ACK_TRIES = 3
 OPEN_TIMEOUT_S = 10.0
 
 #: What begins the events of a frame that is about the connection itself.
-_ANSWERS = frozenset({Acked, Refused, Rotate})
+_ANSWERS = frozenset({Acked, Refused, Rotate, LoggedIn, Send})
 
 Submit = Callable[[Fetch, Callable[[Fetch, bytes], None], Callable[[], bool]], None]
 
@@ -116,7 +116,8 @@ class Connection:
             await self._socket.close()
 
     async def _serve(self, socket: ClientConnection) -> str:
-        for frame in self.adapter.subscribe(self.subs):
+        login = self.adapter.login()
+        for frame in login or self.adapter.subscribe(self.subs):
             self._outbox.put_nowait(frame)
         helpers = [asyncio.create_task(self._send(socket)), asyncio.create_task(self._keep())]
         try:
@@ -157,6 +158,11 @@ class Connection:
             elif kind is Rotate:
                 log.info("rotating venue=%s reason=%s", self.adapter.venue, event.reason)  # type: ignore[union-attr]
                 self.rotate.set()
+            elif kind is Send:
+                self._outbox.put_nowait(event.frame)  # type: ignore[union-attr]
+            elif kind is LoggedIn:
+                for frame in self.adapter.subscribe(self.subs):
+                    self._outbox.put_nowait(frame)
 
     def _acked(self, channels: Iterable[str], now: int) -> None:
         self.acked.update(channels)
@@ -211,7 +217,7 @@ class Connection:
 
     async def _keep(self) -> None:
         """Heartbeats, and subscriptions that were never answered."""
-        interval = max(1.0, self.adapter.limits.heartbeat_s / 3)
+        interval = max(1.0, self.adapter.limits.ping_s)
         tries = 0
         while True:
             await asyncio.sleep(min(interval, ACK_TIMEOUT_S))

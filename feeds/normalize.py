@@ -66,6 +66,7 @@ class Normalizer:
         self.output = _Output(output)
         self.warnings: list[str] = []
         self._given = instruments
+        self._endpoint = next(iter(adapter.endpoints))
         self._bodies: dict[tuple[str, str], deque[Body]] = defaultdict(deque)
         self._due: list[tuple[int, int, Fetch, Body]] = []
         self._generation = self._answers = self._ticked = self._clock = 0
@@ -80,8 +81,10 @@ class Normalizer:
         self._prepare()
         seen_data = False
         for frame in self.session.frames():
+            self._note_endpoint(frame)
             if frame.direction == "open" and seen_data:
                 self._reopen()
+                seen_data = False
             if frame.direction != "in":
                 continue
             seen_data = True
@@ -103,10 +106,11 @@ class Normalizer:
         kinds: dict[str, set[str]] = {}
         first: int | None = None
         for frame in self.session.frames():
+            self._note_endpoint(frame)
             if frame.direction != "in":
                 continue
-            for peek in self.adapter.peek(frame.payload):
-                kinds.setdefault(peek.venue_symbol, set()).add(peek.kind)
+            for peek in self.adapter.peek(frame.payload, self._endpoint):
+                kinds.setdefault(peek.key, set()).add(peek.kind)
                 if first is None:
                     first = frame.ts if frame.ts is not None else peek.ts_event
         self._clock = self.output.now = first or 0
@@ -115,31 +119,40 @@ class Normalizer:
         self.pipeline = Pipeline(self.adapter, simple, BookSettings(), CandleSettings(), self.output)
         for row in rows:
             self.pipeline.add(row)
-            if "quote" in kinds[row.venue_symbol]:
+            if "quote" in kinds[row.key]:
                 self.pipeline.own_quotes(row.symbol)
         self._open(rows)
         self.pipeline.covered([row.symbol for row in rows], self._clock)
 
     def _rows(self, kinds: Iterable[str]) -> list[Instrument]:
-        body = self._given
-        listed = self._bodies[self.adapter.instruments_fetch().resource, ""]
-        if body is None and listed:
-            body = listed[0].read()
-        if body is None:
+        resources = {fetch.resource for fetch in self.adapter.instruments_fetches()}
+        bodies = (
+            [self._given]
+            if self._given is not None
+            else [
+                listed.read()
+                for (resource, _), waiting in self._bodies.items()
+                if resource in resources
+                for listed in waiting
+            ]
+        )
+        if not bodies:
             self.warnings.append("no list of instruments: the venue's spelling is the symbol, sizes are the venue's")
             return [_unlisted(self.adapter.venue, name) for name in kinds]
         try:
-            table = InstrumentTable(self.adapter.venue, self.adapter.parse_instruments(body))
+            rows = [row for body in bodies for row in self.adapter.parse_instruments(body)]
+            table = InstrumentTable(self.adapter.venue, rows)
         except WireError as error:
             raise SessionError(f"the list of instruments cannot be read: {error}") from error
-        unknown = sorted(name for name in kinds if name not in table.by_venue_symbol)
+        unknown = sorted(name for name in kinds if name not in table.by_key)
         if unknown:
             self.warnings.append(f"not in the list of instruments, skipped: {', '.join(unknown)}")
-        return [table.by_venue_symbol[name] for name in kinds if name in table.by_venue_symbol]
+        return [table.by_key[name] for name in kinds if name in table.by_key]
 
     def _open(self, rows: list[Instrument]) -> None:
         self._generation += 1
-        self._source = Source(self.adapter(rows, BookSettings().levels), self._generation)
+        adapter = self.adapter(rows, BookSettings().levels, self._endpoint)
+        self._source = Source(adapter, self._generation)
         # What the old connection asked for and did not get yet answers the new one.
         for _, _, fetch, body in sorted(self._due, key=lambda due: due[:2], reverse=True):
             self._waiting(fetch).appendleft(body)
@@ -153,12 +166,16 @@ class Normalizer:
         self._open(rows)
         self.pipeline.flowing(symbols, self._clock)
 
+    def _note_endpoint(self, frame: Frame) -> None:
+        if frame.direction == "open":
+            self._endpoint = self.adapter.endpoint_at(frame.payload.decode(errors="replace"))
+
     # time and answers
 
     def _time_of(self, frame: Frame) -> int:
         if frame.ts is not None:
             return frame.ts
-        times = (peek.ts_event for peek in self.adapter.peek(frame.payload))
+        times = (peek.ts_event for peek in self.adapter.peek(frame.payload, self._endpoint))
         return max((ts for ts in times if ts is not None), default=self._clock)
 
     def _advance(self, now: int) -> None:

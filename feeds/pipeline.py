@@ -106,7 +106,7 @@ class Pipeline:
     def add(self, instrument: Instrument) -> None:
         """Begin to keep `instrument`; its book is `resyncing` until a snapshot came."""
         symbol = instrument.symbol
-        keeper = BookKeeper(self.venue, symbol, self._books, self.sink, want_depth="depth" in self.kinds)
+        keeper = BookKeeper(self.adapter, symbol, self._books, self.sink, want_depth="depth" in self.kinds)
         candles = None
         if "candle" in self.kinds:
             grace = self._candles.grace_ms * NS_PER_MS

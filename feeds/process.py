@@ -21,7 +21,7 @@ from feeds.fetches import FetchQueue
 from feeds.metrics import serve_metrics
 from feeds.pipeline import Pipeline
 from feeds.publisher import Publisher
-from feeds.registry import ADAPTERS, adapter_of
+from feeds.registry import ADAPTERS, adapter_of, credentials_of
 from feeds.rest import RestClient, SharedLimiter
 from feeds.runner import Runner
 from hub.config import Settings, VenueSettings
@@ -56,10 +56,12 @@ class Feed:
         self.redis: Redis = command_client(settings.redis.address)
         self.lease = Lease(self.redis, self.keys, venue, new_holder())
         limits = self.adapter.limits
-        self.rest = RestClient(venue, self.own.rest_url or self.adapter.rest_url, limits, self.redis, self.keys)
+        budget = SharedLimiter(self.redis, self.keys, venue, "rest", limits.rest_weight, limits.rest_window_s)
+        self.rest = RestClient(self.adapter, budget, self.own.rest_url)
         self.connects = SharedLimiter(
             self.redis, self.keys, venue, "connects", limits.connects, limits.connects_window_s
         )
+        self.credentials = credentials_of(self.adapter)
         self.runner: Runner | None = None
         self.rows: list[Instrument] = []
 
@@ -119,9 +121,15 @@ class Feed:
         self.publisher.know(rows)
         for row in rows:
             self.pipeline.add(row)
-        ws_url = self.own.ws_url or self.adapter.ws_url
         self.runner = Runner(
-            self.adapter, rows, self.pipeline, self.fetches, self.connects, ws_url, self.settings.books.levels
+            self.adapter,
+            rows,
+            self.pipeline,
+            self.fetches,
+            self.connects,
+            self.own.ws_url,
+            self.settings.books.levels,
+            self.credentials,
         )
         await self.runner.run()
 
@@ -130,7 +138,8 @@ class Feed:
         backoff = Backoff()
         while True:
             try:
-                rows = self.adapter.parse_instruments(await self.rest.fetch(self.adapter.instruments_fetch()))
+                bodies = [await self.rest.fetch(fetch) for fetch in self.adapter.instruments_fetches()]
+                rows = [row for body in bodies for row in self.adapter.parse_instruments(body)]
                 table = InstrumentTable(self.venue, rows)
                 self.rows = list(table)
                 rejected = len(table.rejected)

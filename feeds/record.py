@@ -14,13 +14,12 @@ from contextlib import AsyncExitStack
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidURI
 
-from feeds.adapter import Adapter, Event, Fetch, Rotate, Subscription
+from feeds.adapter import Adapter, Event, Fetch, LoggedIn, Rotate, Send, Subscription
 from feeds.backoff import Backoff
-from feeds.local_rest import LocalRest, until
 from feeds.pipeline import Intent, Pipeline, Source
-from feeds.registry import ADAPTERS, adapter_of
-from feeds.rest import LocalBucket
-from feeds.runner import shards
+from feeds.registry import ADAPTERS, adapter_of, credentials_of
+from feeds.rest import LocalLimiter, RestClient
+from feeds.runner import shards, url_of
 from feeds.session import SessionWriter
 from hub.config import Settings, VenueSettings
 from hub.errors import FetchError, WireError
@@ -59,6 +58,8 @@ class _Line:
     def __init__(self, socket: ClientConnection, source: Source, subs: Sequence[Subscription]) -> None:
         self.socket, self.source, self.subs = socket, source, subs
         self.outbox: asyncio.Queue[bytes] = asyncio.Queue(10_000)
+        self.secret: list[bytes] = []
+        """frames with credentials, never recorded"""
 
 
 class Recorder:
@@ -70,12 +71,12 @@ class Recorder:
         instruments: Sequence[Instrument],
         settings: Settings,
         ws_url: str,
-        rest: LocalRest,
+        rest: RestClient,
         writer: SessionWriter,
     ) -> None:
         own = settings.venues.get(adapter.venue, VenueSettings())
         self.adapter, self.rest, self.writer = adapter, rest, writer
-        self.url = ws_url.rstrip("/") + adapter.ws_path
+        self.ws_url = ws_url
         self.pipeline = Pipeline(adapter, own.kinds, settings.books, settings.candles, _Nowhere())
         for row in instruments:
             self.pipeline.add(row)
@@ -83,7 +84,7 @@ class Recorder:
         self._levels = settings.books.levels
         kinds = [kind for kind in adapter.channels if kind in self.pipeline.kinds]
         self._subs = [Subscription(kind, row) for row in instruments for kind in kinds]
-        self._connects = LocalBucket(adapter.limits.connects, adapter.limits.connects_window_s)
+        self._connects = LocalLimiter(adapter.limits.connects, adapter.limits.connects_window_s)
         self._fetching = asyncio.Semaphore(FETCHES)
         self._generation = 0
 
@@ -121,7 +122,7 @@ class Recorder:
         except* _Lost as lost:
             reason = str(lost.exceptions[0])
         except* (OSError, TimeoutError, InvalidHandshake, InvalidURI) as failed:
-            reason = f"cannot connect to {self.url}: {failed.exceptions[0]}"
+            reason = f"cannot connect: {failed.exceptions[0]}"
         now = time.time_ns()
         for line in lines:
             self.pipeline.lost(line.source, {sub.instrument.symbol for sub in line.subs}, reason, now)
@@ -129,10 +130,12 @@ class Recorder:
 
     async def _open(self, stack: AsyncExitStack, subs: Sequence[Subscription]) -> _Line:
         limits = self.adapter.limits
-        await until(lambda: self._connects.take(1, time.monotonic()))
+        await self._connects.take(1)
+        endpoint = self.adapter.endpoint_of(subs[0].kind, subs[0].instrument)
+        url = url_of(self.adapter, endpoint, self.ws_url)
         socket = await stack.enter_async_context(
             connect(
-                self.url,
+                url,
                 max_size=limits.max_frame_bytes,
                 compression=None,
                 ping_interval=limits.heartbeat_s / 3,
@@ -140,11 +143,13 @@ class Recorder:
                 close_timeout=2,
             )
         )
-        self.writer.frame(time.time_ns(), self.url, "open")
+        self.writer.frame(time.time_ns(), url, "open")
         rows = {sub.instrument.symbol: sub.instrument for sub in subs}
-        source = Source(self.adapter(list(rows.values()), self._levels), self._generation)
+        adapter = self.adapter(list(rows.values()), self._levels, endpoint, credentials_of(self.adapter))
+        source = Source(adapter, self._generation)
         line = _Line(socket, source, subs)
-        for frame in source.adapter.subscribe(subs):
+        line.secret = source.adapter.login()
+        for frame in line.secret or source.adapter.subscribe(subs):
             line.outbox.put_nowait(frame)
         return line
 
@@ -164,6 +169,11 @@ class Recorder:
             for event in events:
                 if isinstance(event, Rotate):
                     raise _Lost(event.reason)
+                if isinstance(event, Send):
+                    line.outbox.put_nowait(event.frame)
+                elif isinstance(event, LoggedIn):
+                    for frame in line.source.adapter.subscribe(line.subs):
+                        line.outbox.put_nowait(frame)
             self._carry_out(line, group, self.pipeline.feed(line.source, events))
 
     def _carry_out(self, line: _Line, group: asyncio.TaskGroup, intents: Sequence[Intent], delay_s: float = 0) -> None:
@@ -206,7 +216,8 @@ class Recorder:
                 await line.socket.send(frame, text=True)
             except ConnectionClosed as error:
                 raise _Lost(f"connection closed: {error}") from error
-            self.writer.frame(time.time_ns(), frame, "out")
+            if frame not in line.secret:
+                self.writer.frame(time.time_ns(), frame, "out")
             await asyncio.sleep(1.25 / self.adapter.limits.messages_per_s)
 
     async def _keep(self, line: _Line) -> None:
@@ -236,18 +247,18 @@ async def record(
     """
     adapter = adapter_of(venue)
     own = settings.venues.get(venue, VenueSettings())
-    rest = LocalRest(adapter, rest_url or own.rest_url or adapter.rest_url)
+    budget = LocalLimiter(adapter.limits.rest_weight, adapter.limits.rest_window_s)
+    rest = RestClient(adapter, budget, rest_url or own.rest_url)
     try:
-        wanted = adapter.instruments_fetch()
-        listing = await rest.fetch(wanted)
-        listed_at = time.time_ns()
-        table = InstrumentTable(venue, adapter.parse_instruments(listing))
+        listings = [(fetch, await rest.fetch(fetch), time.time_ns()) for fetch in adapter.instruments_fetches()]
+        table = InstrumentTable(venue, [row for _, body, _ in listings for row in adapter.parse_instruments(body)])
         rows = [table.get(symbol) for symbol in symbols]
         writer = SessionWriter(out)
         began = time.time_ns()
         try:
-            writer.body(listed_at, rest.url(wanted), listing)
-            recorder = Recorder(adapter, rows, settings, ws_url or own.ws_url or adapter.ws_url, rest, writer)
+            for fetch, body, listed_at in listings:
+                writer.body(listed_at, rest.url(fetch), body)
+            recorder = Recorder(adapter, rows, settings, ws_url or own.ws_url, rest, writer)
             async with asyncio.timeout(seconds):
                 await recorder.run()
         except TimeoutError:

@@ -1,10 +1,12 @@
 """Which venues there are: one line each."""
 
+import os
+
 from feeds.adapter import Adapter
 from feeds.venues.binance import Binance
 from hub.errors import ConfigError
 
-__all__ = ["ADAPTERS", "adapter_of"]
+__all__ = ["ADAPTERS", "adapter_of", "credentials_of"]
 
 ADAPTERS: dict[str, type[Adapter]] = {
     "binance": Binance,
@@ -17,3 +19,11 @@ def adapter_of(venue: str) -> type[Adapter]:
         return ADAPTERS[venue]
     except KeyError:
         raise ConfigError(f"there is no venue {venue!r}; known: {', '.join(sorted(ADAPTERS))}") from None
+
+
+def credentials_of(adapter: type[Adapter]) -> tuple[str, ...]:
+    """Return the venue's keys from the environment; ConfigError naming those that are missing, never their values."""
+    missing = [name for name in adapter.credentials_env if not os.environ.get(name)]
+    if missing:
+        raise ConfigError(f"venue {adapter.venue} needs the environment variable(s) {', '.join(missing)}")
+    return tuple(os.environ[name] for name in adapter.credentials_env)

@@ -8,17 +8,19 @@ import asyncio
 import logging
 import socket
 import time
+from urllib.parse import urlencode, urlsplit
 
 import aiohttp
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
+from yarl import URL
 
-from feeds.adapter import Fetch, Limits
+from feeds.adapter import Adapter, Fetch
 from hub.errors import FetchError, RateLimited
 from hub.keys import Keys
 from hub.redisio import script
 
-__all__ = ["LocalBucket", "RestClient", "SharedLimiter"]
+__all__ = ["LocalBucket", "LocalLimiter", "RestClient", "SharedLimiter"]
 
 log = logging.getLogger(__name__)
 
@@ -48,25 +50,48 @@ class LocalBucket:
         return 0.0
 
 
-class SharedLimiter:
-    """The venue's budget for one kind of request (`bucket`), shared through Redis."""
+class LocalLimiter:
+    """The venue's budget for one kind of request, for one process alone: what a recorder without Redis uses."""
 
-    def __init__(self, client: Redis, keys: Keys, venue: str, bucket: str, capacity: int, window_s: float) -> None:
-        self.client, self.venue, self.capacity, self.window_s = client, venue, capacity, window_s
-        address = socket.gethostname()
-        self._key, self._banned = keys.tokens(venue, bucket, address), keys.banned(venue, address)
-        self._local = LocalBucket(capacity, window_s)
+    def __init__(self, capacity: int, window_s: float) -> None:
+        self._bucket = LocalBucket(capacity, window_s)
         self._banned_until = 0.0
 
     async def take(self, cost: int) -> None:
         """Wait until `cost` may be spent."""
-        while (wait_s := await self._try(cost)) > 0:  # noqa: ASYNC110 - what is waited for is in Redis
+        while (wait_s := await self._try(cost)) > 0:  # noqa: ASYNC110 - what is waited for is a budget, maybe in Redis
             await asyncio.sleep(min(wait_s, 5.0))
+
+    async def ban(self, pause_s: float) -> int:
+        """Stop everybody for `pause_s`; returns the end as unix ms."""
+        self._banned_until = time.monotonic() + pause_s
+        return int((time.time() + pause_s) * 1000)
 
     async def _try(self, cost: int) -> float:
         now = time.monotonic()
-        if now < self._banned_until:
-            return self._banned_until - now
+        return self._banned_until - now if now < self._banned_until else self._bucket.take(cost, now)
+
+
+class SharedLimiter(LocalLimiter):
+    """The same, shared through Redis by all processes of this host; alone where Redis is away. `bucket` names it."""
+
+    def __init__(self, client: Redis, keys: Keys, venue: str, bucket: str, capacity: int, window_s: float) -> None:
+        super().__init__(capacity, window_s)
+        self.client, self.venue, self.capacity, self.window_s = client, venue, capacity, window_s
+        address = socket.gethostname()
+        self._key, self._banned = keys.tokens(venue, bucket, address), keys.banned(venue, address)
+
+    async def ban(self, pause_s: float) -> int:
+        until_ms = await super().ban(pause_s)
+        try:
+            await self.client.set(self._banned, until_ms, px=max(1, int(pause_s * 1000)))
+        except (RedisError, OSError) as error:
+            log.warning("the ban is known to this process alone venue=%s error=%s", self.venue, error)
+        return until_ms
+
+    async def _try(self, cost: int) -> float:
+        if time.monotonic() < self._banned_until:
+            return await super()._try(cost)
         per_ms = self.capacity / self.window_s / 1000
         try:
             reply = self.client.eval(
@@ -74,25 +99,17 @@ class SharedLimiter:
             )
             return float(await reply) / 1000
         except (RedisError, OSError):
-            return self._local.take(cost, now)
-
-    async def ban(self, pause_s: float) -> int:
-        """Stop everybody for `pause_s`; returns the end as unix ms."""
-        until_ms = int((time.time() + pause_s) * 1000)
-        self._banned_until = time.monotonic() + pause_s
-        try:
-            await self.client.set(self._banned, until_ms, px=max(1, int(pause_s * 1000)))
-        except (RedisError, OSError) as error:
-            log.warning("the ban is known to this process alone venue=%s error=%s", self.venue, error)
-        return until_ms
+            return await super()._try(cost)
 
 
 class RestClient:
     """Fetches bodies from one venue."""
 
-    def __init__(self, venue: str, base_url: str, limits: Limits, client: Redis, keys: Keys) -> None:
-        self.venue, self.base_url, self.limits = venue, base_url.rstrip("/"), limits
-        self.limiter = SharedLimiter(client, keys, venue, "rest", limits.rest_weight, limits.rest_window_s)
+    def __init__(self, adapter: type[Adapter], limiter: LocalLimiter, base_url: str = "") -> None:
+        """`base_url`, where given, stands in for every host of the venue."""
+        self.venue, self.limits, self.limiter = adapter.venue, adapter.limits, limiter
+        self.base_url = (base_url or adapter.rest_url).rstrip("/")
+        self._overridden = bool(base_url)
         self.banned_until_ms: int | None = None
         self._session: aiohttp.ClientSession | None = None
 
@@ -106,7 +123,11 @@ class RestClient:
             timeout = aiohttp.ClientTimeout(total=self.limits.rest_timeout_s)
             self._session = aiohttp.ClientSession(timeout=timeout, trust_env=True)
         try:
-            async with self._session.get(self.base_url + fetch.path, params=dict(fetch.params)) as response:
+            method = "GET" if fetch.body is None else "POST"
+            headers = {"Content-Type": "application/json"} if fetch.body is not None else None
+            async with self._session.request(
+                method, URL(self.url(fetch), encoded=True), data=fetch.body, headers=headers
+            ) as response:
                 if response.status in (418, 429):
                     raise await self._limited(fetch, response)
                 body = await self._body(fetch, response)
@@ -116,6 +137,14 @@ class RestClient:
                 return body
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise FetchError(self.venue, fetch.resource, str(error) or type(error).__name__) from error
+
+    def url(self, fetch: Fetch) -> str:
+        """Return where `fetch` goes, its parameters included."""
+        if not fetch.path.startswith(("http://", "https://")):
+            target = self.base_url + fetch.path
+        else:
+            target = self.base_url + urlsplit(fetch.path).path if self._overridden else fetch.path
+        return target + (f"?{urlencode(fetch.params)}" if fetch.params else "")
 
     async def _body(self, fetch: Fetch, response: aiohttp.ClientResponse) -> bytes:
         parts: list[bytes] = []

@@ -9,6 +9,7 @@ import logging
 import random
 import time
 from collections.abc import Iterator, Sequence
+from urllib.parse import urlsplit
 
 from feeds.adapter import Adapter, Fetch, Subscription
 from feeds.backoff import Backoff
@@ -21,7 +22,7 @@ from hub.errors import WireError
 from hub.instruments import Instrument
 from hub.model import Candle
 
-__all__ = ["Runner", "shards"]
+__all__ = ["Runner", "shards", "url_of"]
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +32,21 @@ ROTATE_RETRY_S = 60.0
 
 
 def shards(subs: Sequence[Subscription], adapter: Adapter) -> Iterator[list[Subscription]]:
-    """Split subscriptions over connections by the venue's limit; those of one symbol stay together."""
+    """Split subscriptions over connections by endpoint and the venue's limit; those of one symbol stay together."""
+    endpoints: dict[str, list[Subscription]] = {}
+    for sub in subs:
+        endpoints.setdefault(adapter.endpoint_of(sub.kind, sub.instrument), []).append(sub)
+    for own in endpoints.values():
+        yield from _split(own, adapter)
+
+
+def url_of(adapter: type[Adapter], endpoint: str, base: str) -> str:
+    """Return the URL of an endpoint; `base` (scheme and host), where given, stands in for the venue's own."""
+    url = adapter.endpoints[endpoint]
+    return base.rstrip("/") + urlsplit(url)._replace(scheme="", netloc="").geturl() if base else url
+
+
+def _split(subs: Sequence[Subscription], adapter: Adapter) -> Iterator[list[Subscription]]:
     shard: list[Subscription] = []
     for group in _by_symbol(subs):
         if shard and len(adapter.venue_channels([*shard, *group])) > adapter.limits.streams_per_connection:
@@ -61,10 +76,11 @@ class Runner:
         connects: SharedLimiter,
         ws_url: str,
         book_levels: int,
+        credentials: Sequence[str] = (),
     ) -> None:
         self.adapter, self.instruments, self.pipeline = adapter, list(instruments), pipeline
         self.fetches, self.connects, self.book_levels = fetches, connects, book_levels
-        self.url = ws_url.rstrip("/") + adapter.ws_path
+        self.ws_url, self.credentials = ws_url, credentials
         self.connections: list[Connection] = []
         self.reconnects = 0
         self.repairs = Repairs(adapter)
@@ -75,22 +91,23 @@ class Runner:
     async def run(self) -> None:
         """Serve all symbols until cancelled."""
         self.pipeline.started(time.time_ns())
-        self.pipeline.venue_state("down", f"connecting to {self.url}", time.time_ns())
+        urls = ", ".join(url_of(self.adapter, name, self.ws_url) for name in self.adapter.endpoints)
+        self.pipeline.venue_state("down", f"connecting to {urls}", time.time_ns())
         async with asyncio.TaskGroup() as group:
             group.create_task(self._ticks())
             group.create_task(self.fetches.run())
-            for shard in shards(self.subs, self._adapter([])):
+            for shard in shards(self.subs, self._adapter([], "")):
                 group.create_task(self._serve(shard))
 
-    def _adapter(self, subs: Sequence[Subscription]) -> Adapter:
+    def _adapter(self, subs: Sequence[Subscription], endpoint: str) -> Adapter:
         rows = {sub.instrument.symbol: sub.instrument for sub in subs}
-        return self.adapter(list(rows.values()), self.book_levels)
+        return self.adapter(list(rows.values()), self.book_levels, endpoint, self.credentials)
 
     def _connection(self, shard: Sequence[Subscription]) -> Connection:
         self._generation += 1
-        return Connection(
-            self._adapter(shard), self.url, shard, self.pipeline, self.fetches.submit, self._generation
-        )
+        endpoint = self.adapter.endpoint_of(shard[0].kind, shard[0].instrument)
+        adapter, url = self._adapter(shard, endpoint), url_of(self.adapter, endpoint, self.ws_url)
+        return Connection(adapter, url, shard, self.pipeline, self.fetches.submit, self._generation)
 
     # connections
 
@@ -103,12 +120,10 @@ class Runner:
             now = time.time_ns()
             self.pipeline.lost(connection.source, connection.symbols, reason, now)
             self._venue_state(reason)
-            delay_s = backoff.next_s()
+            delay_s = max(backoff.next_s(), self.adapter.limits.reconnect_s)
             self.reconnects += 1
             hint = "" if connection.frames else "; `make demo` runs on recorded sessions without a network"
-            log.warning(
-                "connection lost venue=%s reason=%s retry_s=%.1f%s", self.adapter.venue, reason, delay_s, hint
-            )
+            log.warning("connection lost venue=%s reason=%s retry_s=%.1f%s", self.adapter.venue, reason, delay_s, hint)
             await asyncio.sleep(delay_s)
 
     async def _live(self, connection: Connection, backoff: Backoff) -> str:
@@ -195,7 +210,9 @@ class Runner:
         def done(fetch: Fetch, body: bytes) -> None:
             assert fetch.instrument is not None
             try:
-                events = self._adapter([Subscription("candle", fetch.instrument)]).snapshot(fetch, body, time.time_ns())
+                events = self._adapter([Subscription("candle", fetch.instrument)], "").snapshot(
+                    fetch, body, time.time_ns()
+                )
             except WireError as error:
                 self.pipeline.counters["wire_errors"] += 1
                 log.warning("candles not repaired %s", error)

@@ -15,15 +15,19 @@ __all__ = ["BookSide", "OrderBook"]
 
 
 class BookSide:
-    """One side. Keys are `sign * price`, ascending, so that the best price is last on either side."""
+    """One side. Keys are `sign * price`, ascending, so that the best price is last on either side.
 
-    __slots__ = ("bound", "keys", "sign", "sizes")
+    `texts` holds the venue's own (price, size) digits by price, where they were given.
+    """
+
+    __slots__ = ("bound", "keys", "sign", "sizes", "texts")
 
     def __init__(self, sign: int) -> None:
         self.sign = sign
         self.sizes: dict[float, float] = {}
         self.keys: list[float] = []
         self.bound = -inf
+        self.texts: dict[float, tuple[str, str]] = {}
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -31,6 +35,7 @@ class BookSide:
     def replace(self, levels: Iterable[Level], *, complete: bool) -> None:
         """Take over a snapshot. Unless it is `complete`, the worst price in it becomes the bound."""
         self.sizes = {price: size for price, size in levels if size}
+        self.texts = {}
         self.keys = sorted(self.sign * price for price in self.sizes)
         self.bound = -inf if complete or not self.keys else self.keys[0]
 
@@ -54,8 +59,23 @@ class BookSide:
             return [level for level in levels if sign * level[0] >= bound]
         return levels
 
-    def truncate(self, count: int) -> list[Level]:
-        """Forget the worst levels beyond `count`; returns them with size 0. The bound moves to what is left."""
+    def note_texts(self, levels: Sequence[Level], texts: Sequence[tuple[str, str]]) -> None:
+        """Remember the venue's digits of `levels`, which were applied just before."""
+        for (price, _), text in zip(levels, texts, strict=True):
+            if price in self.sizes:
+                self.texts[price] = text
+            else:
+                self.texts.pop(price, None)
+
+    def best_texts(self, count: int) -> list[tuple[str, str]]:
+        """Return the venue's digits of the best `count` levels, best first."""
+        return [self.texts[self.sign * key] for key in self.keys[: -count - 1 : -1]]
+
+    def truncate(self, count: int, *, bounding: bool = True) -> list[Level]:
+        """Forget the worst levels beyond `count`; returns them with size 0.
+
+        The bound moves to what is left, unless the venue sends those levels again when they move up (`bounding` False).
+        """
         excess = len(self.keys) - count
         if excess <= 0:
             return []
@@ -63,7 +83,9 @@ class BookSide:
         del self.keys[:excess]
         for price in dropped:
             del self.sizes[price]
-        self.bound = self.keys[0] if self.keys else -inf
+            self.texts.pop(price, None)
+        if bounding:
+            self.bound = self.keys[0] if self.keys else -inf
         return [(price, 0.0) for price in reversed(dropped)]
 
     @property
@@ -89,12 +111,16 @@ class BookSide:
 
 
 class OrderBook:
-    """Bids and asks of one instrument, at most `kept` levels a side."""
+    """Bids and asks of one instrument, at most `kept` levels a side.
 
-    __slots__ = ("asks", "bids", "kept")
+    `window`: the venue itself keeps just `kept` levels and sends again what moves up, so nothing beyond is unknown.
+    """
 
-    def __init__(self, kept: int = 5000) -> None:
+    __slots__ = ("asks", "bids", "kept", "window")
+
+    def __init__(self, kept: int = 5000, *, window: bool = False) -> None:
         self.kept = kept
+        self.window = window
         self.bids = BookSide(1)
         self.asks = BookSide(-1)
 
@@ -104,8 +130,8 @@ class OrderBook:
         """Throw away what was known and take over a snapshot; see BookSide.replace."""
         self.bids.replace(bids, complete=bids_complete)
         self.asks.replace(asks, complete=asks_complete)
-        self.bids.truncate(self.kept)
-        self.asks.truncate(self.kept)
+        self.bids.truncate(self.kept, bounding=not self.window)
+        self.asks.truncate(self.kept, bounding=not self.window)
 
     def apply(self, bids: Sequence[Level], asks: Sequence[Level]) -> tuple[Sequence[Level], Sequence[Level]]:
         """Apply absolute sizes and return what a follower of this book must apply to have the same levels.
@@ -117,12 +143,22 @@ class OrderBook:
         if bids:
             bids = own_bids.apply(bids)
             if len(own_bids.keys) > self.kept:
-                bids = _merged(bids, own_bids.truncate(self.kept))
+                bids = _merged(bids, own_bids.truncate(self.kept, bounding=not self.window))
         if asks:
             asks = own_asks.apply(asks)
             if len(own_asks.keys) > self.kept:
-                asks = _merged(asks, own_asks.truncate(self.kept))
+                asks = _merged(asks, own_asks.truncate(self.kept, bounding=not self.window))
         return bids, asks
+
+    def note_texts(
+        self,
+        bids: Sequence[Level],
+        asks: Sequence[Level],
+        texts: tuple[Sequence[tuple[str, str]], Sequence[tuple[str, str]]],
+    ) -> None:
+        """Remember the venue's digits of levels that were applied just before."""
+        self.bids.note_texts(bids, texts[0])
+        self.asks.note_texts(asks, texts[1])
 
     def crossed(self) -> bool:
         """Tell whether the best bid is at or above the best ask: impossible on one venue, so a message was lost."""

@@ -43,6 +43,13 @@ class Instrument(Struct, frozen=True, gc=False, kw_only=True):
     size_unit: Literal["base", "quote"] = "base"
     expiry: int | None = None
     status: str = "trading"
+    section: str = ""
+    """the venue's own division, where one spelling names different instruments in different ones"""
+
+    @property
+    def key(self) -> str:
+        """What tells this instrument apart at its venue: its spelling, with the section where there are some."""
+        return f"{self.section}/{self.venue_symbol}" if self.section else self.venue_symbol
 
 
 def canonical_asset(asset: str) -> str:
@@ -81,17 +88,17 @@ class InstrumentTable:
     def __init__(self, venue: str, rows: Iterable[Instrument] = ()) -> None:
         self.venue = venue
         self.by_symbol: dict[str, Instrument] = {}
-        self.by_venue_symbol: dict[str, Instrument] = {}
+        self.by_key: dict[str, Instrument] = {}
         self.rejected: list[Instrument] = []
         for row in rows:
             self.add(row)
 
     def add(self, row: Instrument) -> None:
-        if row.symbol in self.by_symbol or row.venue_symbol in self.by_venue_symbol:
+        if row.symbol in self.by_symbol or row.key in self.by_key:
             self.rejected.append(row)
             return
         self.by_symbol[row.symbol] = row
-        self.by_venue_symbol[row.venue_symbol] = row
+        self.by_key[row.key] = row
 
     def __len__(self) -> int:
         return len(self.by_symbol)

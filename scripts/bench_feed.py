@@ -57,7 +57,7 @@ class _Recording:
         self.frames = [frame for frame in session.frames() if frame.direction == "in" and frame.ts is not None]
         bodies = [(*Binance.resource_of(body.url), body) for body in session.bodies]
         self.snapshots = {symbol: body.read() for resource, symbol, body in bodies if resource == "depth"}
-        names = dict.fromkeys(peek.venue_symbol for frame in self.frames for peek in Binance.peek(frame.payload))
+        names = dict.fromkeys(peek.key for frame in self.frames for peek in Binance.peek(frame.payload))
         self.rows = [
             Instrument(venue="binance", venue_symbol=name, symbol=name, kind="spot", base="", quote="")
             for name in names

@@ -58,10 +58,10 @@ def _listings(
     adapter: type[Adapter], sessions: Iterable[Session], symbols: set[str]
 ) -> Iterator[tuple[int, bytes, Path]]:
     """Yield (how many of `symbols` it lists, body, file) of each readable list of instruments."""
-    wanted = adapter.instruments_fetch().resource
+    wanted = {fetch.resource for fetch in adapter.instruments_fetches()}
     for session in sessions:
         for body in session.bodies:
-            if adapter.resource_of(body.url)[0] != wanted:
+            if adapter.resource_of(body.url)[0] not in wanted:
                 continue
             try:
                 data = body.read()

@@ -73,8 +73,7 @@ class Binance(Adapter):
     """One connection to Binance spot; see feeds/adapter.py."""
 
     venue = "binance"
-    ws_url = "wss://stream.binance.com:9443"
-    ws_path = "/stream"
+    endpoints: ClassVar[dict[str, str]] = {"": "wss://stream.binance.com:9443/stream"}
     rest_url = "https://api.binance.com"
     limits = Limits(
         streams_per_connection=1024,
@@ -94,13 +93,17 @@ class Binance(Adapter):
         "ticker": "ticker",
         "candle": "aggTrade",
     }
-    candle_intervals = frozenset(
-        {"1s", "1m", "3m", "5m", "15m", "30m", "1h", "2h", "4h", "6h", "8h", "12h", "1d"}
-    )
+    candle_intervals = frozenset({"1s", "1m", "3m", "5m", "15m", "30m", "1h", "2h", "4h", "6h", "8h", "12h", "1d"})
     trade_ids_contiguous = True
 
-    def __init__(self, instruments: Sequence[Instrument], book_levels: int = 1000) -> None:
-        super().__init__(instruments, book_levels)
+    def __init__(
+        self,
+        instruments: Sequence[Instrument],
+        book_levels: int = 1000,
+        endpoint: str = "",
+        credentials: Sequence[str] = (),
+    ) -> None:
+        super().__init__(instruments, book_levels, endpoint, credentials)
         self._instruments = {row.venue_symbol: row for row in instruments}
         self._routes: dict[str, tuple[_Handler, Instrument]] = {}
         self._syncs: dict[str, SnapshotSync[BookUpdate]] = {}
@@ -121,8 +124,8 @@ class Binance(Adapter):
     # instruments
 
     @classmethod
-    def instruments_fetch(cls) -> Fetch:
-        return Fetch(resource="exchangeInfo", path="/api/v3/exchangeInfo", weight=20)
+    def instruments_fetches(cls) -> list[Fetch]:
+        return [Fetch(resource="exchangeInfo", path="/api/v3/exchangeInfo", weight=20)]
 
     @classmethod
     def parse_instruments(cls, body: bytes) -> list[Instrument]:
@@ -157,7 +160,7 @@ class Binance(Adapter):
         return parts.path.rsplit("/", 1)[-1], symbol
 
     @classmethod
-    def peek(cls, payload: bytes) -> list[Peek]:
+    def peek(cls, payload: bytes, endpoint: str = "") -> list[Peek]:
         try:
             frame = decode_frame(payload)
             data = bytes(frame.data) if frame.stream else payload
