@@ -27,7 +27,7 @@ class RequestCounter:
         self.counts: Counter[tuple[str, str, str]] = Counter()
 
     async def before_send(self, message: Message, scope: Scope) -> None:
-        if message["type"] == "http.response.start" and scope["type"] is ScopeType.HTTP:
+        if message["type"] == "http.response.start" and scope["type"] == ScopeType.HTTP:
             path = str(scope.get("path_template") or "other")
             self.counts[path, str(scope["method"]), f"{message['status'] // 100}xx"] += 1
 

@@ -84,6 +84,8 @@ class Runtime:
                 continue
             if channel.kind == "status":
                 self.watch.follow(name)
+            if channel.venue not in self.watch.venues:
+                self.watch.wake()
             self.subscriptions.channel_added(name, channel)
 
     def connected(self) -> None:

@@ -175,6 +175,10 @@ class Watch:
             except TimeoutError:
                 pass
 
+    def wake(self) -> None:
+        """Poll now: something new is there."""
+        self._wake.set()
+
     async def _poll_in_time(self) -> None:
         poll = asyncio.ensure_future(self._poll())
         try:
@@ -226,7 +230,7 @@ class Watch:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        self._wake.set()
+        self.wake()
 
     def _away(self, reason: str) -> None:
         self._timer = None

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from typing import Any
 
+import msgspec
 from redis.asyncio import Redis
 from websockets.asyncio.client import ClientConnection, connect
 
@@ -40,24 +41,24 @@ SYMBOL = "BTC-USDT"
 SNAPSHOT_EVERY = 20
 
 
-def _head(venue: str, symbol: str) -> dict[str, Any]:
+def head(venue: str, symbol: str) -> dict[str, Any]:
     return {"venue": venue, "symbol": symbol, "id": "", "ts_event": None, "ts_recv": time.time_ns(), "ts_pub": 0}
 
 
 def quote(bid: float = 1.0, symbol: str = SYMBOL, venue: str = VENUE) -> Quote:
-    return Quote(**_head(venue, symbol), bid=bid, bid_size=1.0, ask=bid + 1, ask_size=2.0)
+    return Quote(**head(venue, symbol), bid=bid, bid_size=1.0, ask=bid + 1, ask_size=2.0)
 
 
 def trade(number: int, symbol: str = SYMBOL, venue: str = VENUE) -> Trade:
-    return Trade(**_head(venue, symbol), price=float(number), size=1.0, side="buy", trade_id=str(number))
+    return Trade(**head(venue, symbol), price=float(number), size=1.0, side="buy", trade_id=str(number))
 
 
 def book(bids: list[Level], asks: list[Level], action: Any = "update", symbol: str = SYMBOL) -> Book:
-    return Book(**_head(VENUE, symbol), action=action, bids=bids, asks=asks)
+    return Book(**head(VENUE, symbol), action=action, bids=bids, asks=asks)
 
 
 def status(state: Any, symbol: str = "*", kind: str | None = None, venue: str = VENUE) -> Status:
-    return Status(**_head(venue, symbol), state=state, kind=kind, reason="test", since=time.time_ns())
+    return Status(**head(venue, symbol), state=state, kind=kind, reason="test", since=time.time_ns())
 
 
 class Feed:
@@ -129,7 +130,7 @@ class Feed:
 
     async def list_instruments(self, *rows: Instrument) -> None:
         for row in rows:
-            await self.redis.hset(self.keys.instruments(row.venue), row.symbol, encode(row))  # type: ignore[misc]
+            await self.redis.hset(self.keys.instruments(row.venue), row.symbol, msgspec.json.encode(row))
 
 
 class Gateway:
