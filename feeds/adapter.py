@@ -172,6 +172,8 @@ class Adapter(ABC):
     limits: ClassVar[Limits]
     channels: ClassVar[Mapping[str, str]]
     """canonical kind -> the venue's channel"""
+    default_symbols: ClassVar[tuple[str, ...]] = ()
+    """what a feed runs when no symbols are configured"""
     candle_intervals: ClassVar[frozenset[str]] = frozenset()
     """intervals the venue's REST has candles for"""
     trade_ids_contiguous: ClassVar[bool] = False

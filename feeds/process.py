@@ -33,12 +33,11 @@ from hub.lease import Lease, new_holder
 from hub.redisio import check, command_client
 from hub.venues import ChannelReport, FeedReport
 
-__all__ = ["DEFAULT_SYMBOLS", "Feed"]
+__all__ = ["Feed"]
 
 log = logging.getLogger(__name__)
 
 PULSE_S = 1.0
-DEFAULT_SYMBOLS = ["BTC-USDT", "ETH-USDT", "SOL-USDT", "XRP-USDT", "DOGE-USDT"]
 
 
 class Feed:
@@ -52,7 +51,7 @@ class Feed:
         if not self.own.enabled:
             raise ConfigError(f"venues.{venue}.enabled is false: nothing to run")
         self.keys = Keys(settings.redis.prefix)
-        self.symbols = self.own.symbols or DEFAULT_SYMBOLS
+        self.symbols = self.own.symbols or list(self.adapter.default_symbols)
         self.redis: Redis = command_client(settings.redis.address)
         self.lease = Lease(self.redis, self.keys, venue, new_holder())
         limits = self.adapter.limits

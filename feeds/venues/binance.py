@@ -93,6 +93,7 @@ class Binance(Adapter):
         "ticker": "ticker",
         "candle": "aggTrade",
     }
+    default_symbols = ("BTC-USDT", "ETH-USDT", "SOL-USDT", "XRP-USDT", "DOGE-USDT")
     candle_intervals = frozenset({"1s", "1m", "3m", "5m", "15m", "30m", "1h", "2h", "4h", "6h", "8h", "12h", "1d"})
     trade_ids_contiguous = True
 
