@@ -31,6 +31,7 @@ class AsgiConnection:
         self._queue: deque[bytes] = deque()
         self._size = 0
         self._wake = asyncio.Event()
+        self._tasks: list[asyncio.Future[None]] = []
         self.bucket = -1
         self.seen = clients.now
         self.subscriber = Subscriber(self, self._write, clients.settings.queue_bytes)
@@ -40,21 +41,24 @@ class AsgiConnection:
             self._clients.remove(self, code)
             self._write(close_frame(code, reason))
 
+    def abort(self) -> None:
+        """Stop serving; the server ends the connection."""
+        for task in self._tasks:
+            task.cancel()
+
     def ping(self) -> None:
         """Pings are the server's business; without them silence means nothing."""
         self.seen = self._clients.now
 
     async def run(self) -> None:
         """Serve the accepted socket until either side closes."""
-        sending = asyncio.ensure_future(self._send())
-        receiving = asyncio.ensure_future(self._receive())
+        self._tasks = [asyncio.ensure_future(self._send()), asyncio.ensure_future(self._receive())]
         try:
-            await asyncio.wait([sending, receiving], return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
             self._clients.lost(self)
-            for task in (sending, receiving):
-                task.cancel()
-            for outcome in await asyncio.gather(sending, receiving, return_exceptions=True):
+            self.abort()
+            for outcome in await asyncio.gather(*self._tasks, return_exceptions=True):
                 if isinstance(outcome, Exception) and not isinstance(outcome, WebSocketException | OSError):
                     raise outcome
 

@@ -2,9 +2,9 @@
 
 from typing import TYPE_CHECKING
 
-from hub.bus import Topic
 from hub.keys import Keys
 from hub.position import Position
+from hub.topic import Topic
 
 if TYPE_CHECKING:
     from gateway.joins import Pending

@@ -36,6 +36,8 @@ class Client(Protocol):
 
     def ping(self) -> None: ...
 
+    def abort(self) -> None: ...
+
 
 class Clients:
     """Registry of connections. `now` is a coarse clock in s, good for timeouts; a client's `bucket` is -1 when it is
@@ -151,7 +153,7 @@ class Clients:
                 client.ping()
 
     async def close_all(self, timeout_s: float = 2.0) -> None:
-        """Ask every client to reconnect elsewhere, and wait until they are gone or `timeout_s` is over."""
+        """Ask every client to reconnect elsewhere; whoever is not gone after `timeout_s` is cut off."""
         self.draining = True
         for client in [client for bucket in self._buckets for client in bucket]:
             client.close(CloseCode.RESTART, "the gateway is restarting")
@@ -160,3 +162,5 @@ class Clients:
             await asyncio.sleep(0.02)
         if self._closing:
             logger.info("clients did not answer the close frame count=%d", len(self._closing))
+        for client in list(self._closing):
+            client.abort()

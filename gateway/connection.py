@@ -43,6 +43,10 @@ class Connection(asyncio.Protocol):
             self._closing = asyncio.get_running_loop().call_later(CLOSE_TIMEOUT_S, self.transport.abort)
             self.transport.resume_reading()  # the answer, and so that unread bytes do not become a reset
 
+    def abort(self) -> None:
+        """End the connection without waiting for anything."""
+        self.transport.abort()
+
     def ping(self) -> None:
         """Send a ping, unless the client does not even read."""
         if self.subscriber.held is None:

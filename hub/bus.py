@@ -11,18 +11,18 @@ what the log no longer holds is announced as a gap. What to do with messages is 
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Iterable
-from typing import Any, Generic, Protocol, TypeVar
+from collections.abc import Callable
+from typing import Any, Generic
 
 from hub.errors import RedisUnavailable
 from hub.join import NOTHING, Join, Joined
 from hub.keys import Keys
 from hub.link import Link, Push, RedisReplyError, pack
 from hub.log import mask_url
-from hub.model import is_event
-from hub.position import Position, follows, head_of, position_in
+from hub.position import Position, follows, position_in
+from hub.topic import Listener, T
 
-__all__ = ["Bus", "Listener", "Topic"]
+__all__ = ["Bus"]
 
 logger = logging.getLogger(__name__)
 
@@ -32,50 +32,6 @@ LINGERING_MAX = 20_000
 SUBSCRIBE_CHUNK = 1000
 JOIN_CHUNK = 64
 BACKOFF_FIRST_S, BACKOFF_MAX_S = 0.05, 1.0
-
-
-class Topic:
-    """One channel. `last` is the newest position seen, None before the first; `newest` its payload where that is known
-    to be what Redis holds as newest."""
-
-    __slots__ = ("book", "event", "head", "joining", "key", "kind", "last", "log", "name", "newest", "symbol", "timer",
-                 "users", "venue")  # fmt: skip
-
-    def __init__(self, name: str, keys: Keys) -> None:
-        self.name = name
-        self.kind, self.venue, self.symbol = name.split(":", 2)
-        self.event = is_event(self.kind)
-        self.book = self.kind == "book"
-        self.key = keys.newest(name).encode()
-        self.log = keys.log(name).encode()
-        self.head = head_of(self.kind, self.venue, self.symbol)
-        self.last: Position | None = None
-        self.newest: bytes | None = None
-        self.users = 0
-        self.joining = False
-        self.timer: asyncio.TimerHandle | None = None
-
-
-T = TypeVar("T", bound=Topic)
-
-
-class Listener(Protocol[T]):
-    """Who gets the messages. All calls come from the event loop and must not block."""
-
-    def received(self, batch: list[tuple[T, bytes]]) -> None:
-        """Take messages of one socket read: in order, per topic without repeat."""
-
-    def gap(self, topic: T, last: Position, joined: Joined) -> None:
-        """Messages after `last` are lost; `joined` is what there is instead (for a book, a new snapshot)."""
-
-    def channels_added(self, names: Iterable[str]) -> None:
-        """Names that md:channels holds, or was just given."""
-
-    def connected(self) -> None:
-        """The bus is usable; every topic is joined again."""
-
-    def disconnected(self, reason: str) -> None:
-        """Nothing arrives until `connected`."""
 
 
 class Bus(Generic[T]):

@@ -9,10 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from redis.asyncio import Redis
 
-from hub.bus import Bus, Topic
+from hub.bus import Bus
 from hub.join import NOTHING, REPLAY_MAX, Join, Joined
 from hub.keys import Keys
 from hub.position import Position, follows, format_position, head_of, parse_position, position_in
+from hub.topic import Topic
 
 TRADE = "trade:v:X"
 KEYS = Keys()
