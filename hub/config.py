@@ -104,7 +104,7 @@ class PublisherSettings(_Settings, frozen=True):
 
     log_trades: int = 2000
     log_books: int = 1500
-    log_candles: int = 1500
+    log_candles: int = 500
     log_statuses: int = 200
     buffer: int = 100_000
     last_value_ttl_s: int = 7 * 86_400
