@@ -21,6 +21,7 @@ __all__ = ["History", "Sample", "SeriesSpec", "SortedSets", "TimeSeries", "has_t
 Policy: TypeAlias = Literal["last", "sum"]
 
 CHUNK_BYTES = 1024
+PAGE = 10_000
 
 
 class SeriesSpec(Struct, frozen=True):
@@ -127,13 +128,25 @@ class SortedSets:
         return [pack("ZREMRANGEBYSCORE", key, "-inf", f"({now_ms - spec.retention_s * 1000}")]
 
     async def range(self, key: str, start_ms: int, end_ms: int, limit: int, policy: Policy) -> list[tuple[int, float]]:
-        members: list[Any] = await self.client.zrange(key, start_ms, end_ms, byscore=True)
+        rows: list[tuple[int, int, int, float]] = []
+        while len({row[0] for row in rows}) <= limit:  # the last millisecond read may go on in the next page
+            members: list[Any] = await self.client.zrange(
+                key, start_ms, end_ms, byscore=True, offset=len(rows), num=PAGE
+            )
+            rows += map(_parsed, members)
+            if len(members) < PAGE:
+                break
         merged: dict[int, float] = {}
-        for member in members:
-            ts, _, value = member.decode().split(":", 2)
-            number = float(value)
-            merged[int(ts)] = merged.get(int(ts), 0.0) + number if policy == "sum" else number
-        return sorted(merged.items())[:limit]
+        for ts, _, _, value in sorted(rows):
+            merged[ts] = merged.get(ts, 0.0) + value if policy == "sum" else value
+        return list(merged.items())[:limit]
+
+
+def _parsed(member: bytes) -> tuple[int, int, int, float]:
+    """Return ms, epoch, seq and value: members of one millisecond stand in the order of their text, not of time."""
+    ts, unique, value = member.decode().split(":", 2)
+    epoch, _, seq = unique.partition("-")
+    return int(ts), int(epoch or 0), int(seq or 0), float(value)
 
 
 async def has_timeseries(client: Redis) -> bool:
