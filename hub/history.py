@@ -151,8 +151,12 @@ def _parsed(member: bytes) -> tuple[int, int, int, float]:
 
 async def has_timeseries(client: Redis) -> bool:
     """Tell whether the server has the TimeSeries module, loaded or built in."""
-    replies = await _execute(client, "COMMAND", "INFO", "TS.MADD")
-    return bool(replies) and bool(replies[0] if isinstance(replies, list) else replies)
+    # Asked by using it: redis-py cannot read the answer of COMMAND INFO where the command does not exist.
+    try:
+        await _execute(client, "TS.GET", "tickwire:no-series")
+    except ResponseError as error:
+        return "unknown command" not in str(error).lower()
+    return True
 
 
 async def _execute(client: Redis, *args: str | int) -> Any:
