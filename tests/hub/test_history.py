@@ -1,0 +1,200 @@
+"""hub/history.py: one suite for every way in which series are kept, on real servers with and without the module."""
+
+import asyncio
+import math
+from collections.abc import AsyncIterator, Iterator, Sequence
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from redis.asyncio import Redis
+from redis.exceptions import ResponseError
+
+from hub.embedded import EmbeddedRedis
+from hub.history import History, Sample, SeriesSpec, SortedSets, TimeSeries, open_history, series_of
+from hub.instruments import Instrument
+from hub.keys import Channel, Keys
+from hub.link import Link, RedisReplyError
+from hub.redisio import command_client
+
+KEYS = Keys("md:")
+CHANNEL = Channel("trade", "venue", "A-B")
+ROW = Instrument(venue="venue", venue_symbol="AB", symbol="A-B", kind="spot", base="A", quote="B")
+LAST = SeriesSpec("price", "last", 3600)
+SUM = SeriesSpec("size", "sum", 3600)
+NOW = 1_700_000_000_000
+"""unix ms"""
+
+
+def key(spec: SeriesSpec) -> str:
+    return KEYS.series(CHANNEL.name, spec.field)
+
+
+@pytest.fixture(scope="module")
+def plain_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A server without the TimeSeries module."""
+    server = EmbeddedRedis(tmp_path_factory.mktemp("plain"), timeseries=False)
+    asyncio.run(server.start())
+    yield server.url
+    asyncio.run(server.stop())
+
+
+class Store:
+    """A history, and the connection of its writer."""
+
+    def __init__(self, history: History, client: Redis, link: Link) -> None:
+        self.history, self.client, self.link = history, client, link
+
+    async def write(self, commands: Sequence[bytes]) -> list[Any]:
+        return await self.link.call(commands) if commands else []
+
+    async def create(self, *specs: SeriesSpec) -> list[Any]:
+        return await self.write(self.history.create(KEYS, CHANNEL, specs, ROW))
+
+    async def add(self, spec: SeriesSpec, *values: tuple[int, float], first: int = 1) -> None:
+        """Write (ms, value); they get consecutive ids from `first` on."""
+        samples = [Sample(key(spec), ts, value, f"9-{first + place}") for place, (ts, value) in enumerate(values)]
+        replies = await self.write(self.history.add(samples))
+        flat = [part for reply in replies for part in (reply if isinstance(reply, list) else [reply])]
+        errors = [str(part) for part in flat if isinstance(part, Exception)]
+        assert errors == []
+
+    async def range(
+        self, spec: SeriesSpec, start: int = 0, end: int = 1 << 50, limit: int = 1000
+    ) -> list[tuple[int, float]]:
+        return await self.history.range(key(spec), start, end, limit, spec.policy)
+
+
+@pytest.fixture(params=["TimeSeries", "SortedSets", "SortedSets without the module"])
+async def store(request: pytest.FixtureRequest, redis_url: str, plain_url: str) -> AsyncIterator[Store]:
+    url = plain_url if "without" in request.param else redis_url
+    client = command_client(url)
+    await client.flushall()
+    history: History = TimeSeries(client) if request.param == "TimeSeries" else SortedSets(client)
+    link = await Link.connect(url)
+    yield Store(history, client, link)
+    link.close()
+    await client.aclose()
+
+
+async def test_nothing_there_is_nothing(store: Store) -> None:
+    assert await store.range(LAST) == []
+    await store.create(LAST)
+    assert await store.range(LAST) == []
+
+
+async def test_values_come_oldest_first_and_bounds_are_inclusive(store: Store) -> None:
+    await store.create(LAST)
+    await store.add(LAST, (NOW + 30, 3.0), (NOW + 10, 1.0), (NOW + 20, 2.0), (NOW + 40, 4.0))
+    assert await store.range(LAST) == [(NOW + 10, 1.0), (NOW + 20, 2.0), (NOW + 30, 3.0), (NOW + 40, 4.0)]
+    assert await store.range(LAST, NOW + 20, NOW + 30) == [(NOW + 20, 2.0), (NOW + 30, 3.0)]
+    assert await store.range(LAST, NOW + 21, NOW + 29) == []
+    assert await store.range(LAST, NOW + 30, NOW + 20) == []
+    assert await store.range(LAST, -5, NOW + 10) == [(NOW + 10, 1.0)]
+    assert await store.range(LAST, limit=2) == [(NOW + 10, 1.0), (NOW + 20, 2.0)]
+
+
+async def test_of_one_millisecond_the_last_value_counts_or_their_sum(store: Store) -> None:
+    """Also where the ids of the values have different lengths, and where they come in different batches."""
+    for spec, expected in ((LAST, 13.0), (SUM, sum(range(1, 14)))):
+        await store.create(spec)
+        await store.add(spec, *((NOW, float(value)) for value in range(1, 12)))
+        await store.add(spec, (NOW, 12.0), (NOW, 13.0), first=12)
+        await store.add(spec, (NOW + 1, 5.0), first=100)
+        assert await store.range(spec) == [(NOW, expected), (NOW + 1, 5.0)]
+        assert await store.range(spec, limit=1) == [(NOW, expected)]
+
+
+async def test_equal_values_of_one_millisecond_are_both_counted(store: Store) -> None:
+    await store.create(SUM)
+    await store.add(SUM, (NOW, 0.5), (NOW, 0.5), (NOW, 0.5))
+    assert await store.range(SUM) == [(NOW, 1.5)]
+
+
+async def test_a_correction_replaces(store: Store) -> None:
+    await store.create(LAST)
+    await store.add(LAST, (NOW, 1.0), (NOW + 60_000, 2.0))
+    await store.add(LAST, (NOW, 1.5), first=10)
+    assert await store.range(LAST) == [(NOW, 1.5), (NOW + 60_000, 2.0)]
+
+
+async def test_more_than_one_page_is_read_to_its_end(store: Store) -> None:
+    await store.create(SUM)
+    for part in range(0, 25_000, 5000):
+        values = [(NOW + number // 5, 1.0) for number in range(part, part + 5000)]
+        await store.add(SUM, *values, first=part + 1)
+    assert await store.range(SUM, limit=10_000) == [(NOW + number, 5.0) for number in range(5000)]
+    assert await store.range(SUM, limit=2500) == [(NOW + number, 5.0) for number in range(2500)]
+
+
+async def test_what_is_older_than_the_retention_goes(store: Store) -> None:
+    spec = SeriesSpec("price", "last", 60)
+    await store.create(spec)
+    await store.add(spec, *((NOW + second * 1000, float(second)) for second in range(0, 121, 10)))
+    await store.write(store.history.trim(key(spec), spec, NOW + 120_000))
+    assert await store.range(spec) == [(NOW + second * 1000, float(second)) for second in range(60, 121, 10)]
+
+
+async def test_making_a_series_twice_is_harmless(store: Store) -> None:
+    await store.create(LAST, SUM)
+    await store.add(LAST, (NOW, 1.0))
+    replies = await store.create(LAST, SUM)
+    assert all("already exists" in str(reply) for reply in replies)
+    assert await store.range(LAST) == [(NOW, 1.0)]
+
+
+async def test_a_key_of_another_kind_is_an_error(store: Store) -> None:
+    await store.client.set(key(LAST), "text")
+    with pytest.raises(ResponseError):
+        await store.range(LAST)
+
+
+async def test_writing_nothing_is_no_command(store: Store) -> None:
+    assert store.history.add([]) == []
+    assert store.history.create(KEYS, CHANNEL, [], ROW) == []
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(values=st.lists(st.floats(allow_nan=False, allow_infinity=False, width=64), min_size=1, max_size=20))
+async def test_numbers_come_back_as_they_were(store: Store, values: list[float]) -> None:
+    await store.client.flushall()
+    await store.create(LAST)
+    await store.add(LAST, *((NOW + place, value) for place, value in enumerate(values)))
+    found = [value for _, value in await store.range(LAST)]
+    assert found == values
+    assert [math.copysign(1, value) for value in found] == [math.copysign(1, value) for value in values]
+
+
+async def test_series_have_labels(redis_url: str) -> None:
+    client = command_client(redis_url)
+    link = await Link.connect(redis_url)
+    history = TimeSeries(client)
+    await link.call(history.create(KEYS, CHANNEL, [LAST], ROW))
+    await link.call(history.create(KEYS, Channel("quote", "venue", "X-Y"), [LAST], None))
+    query = ("TS.QUERYINDEX", "kind=trade", "venue=venue", "symbol=A-B", "base=A", "quote=B", "field=price")
+    assert await client.execute_command(*query) == [key(LAST).encode()]  # type: ignore[no-untyped-call]
+    link.close()
+    await client.aclose()
+
+
+async def test_the_server_decides_how_series_are_kept(redis_url: str, plain_url: str) -> None:
+    for url, kind in ((redis_url, TimeSeries), (plain_url, SortedSets)):
+        client = command_client(url)
+        assert type(await open_history(client)) is kind
+        await client.aclose()
+
+
+def test_which_kinds_have_series() -> None:
+    candle = ["open", "high", "low", "close", "volume", "buy_volume", "sell_volume"]
+    assert [(spec.field, spec.policy, spec.retention_s) for spec in series_of("quote", 10, 20)] == [
+        ("bid", "last", 10), ("ask", "last", 10),
+    ]  # fmt: skip
+    assert [(spec.field, spec.policy, spec.retention_s) for spec in series_of("trade", 10, 20)] == [
+        ("price", "last", 10), ("size", "sum", 10),
+    ]  # fmt: skip
+    for kind in ("candle.10s", "candle.1m"):
+        assert [spec.field for spec in series_of(kind, 10, 20)] == candle
+        assert {(spec.policy, spec.retention_s) for spec in series_of(kind, 10, 20)} == {("last", 20)}
+    for kind in ("book", "depth", "status", "candle.1s", "candle.1h", "forming.1m"):
+        assert series_of(kind, 10, 20) == ()
