@@ -3,6 +3,7 @@
 A keeper is *live* between a snapshot and the first sign that something is wrong; in between nothing leaves it.
 """
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from feeds.adapter import Adapter, BookUpdate
@@ -67,7 +68,7 @@ class BookKeeper:
         self._depth_gap = int(NS_PER_S / settings.depth_per_s)
         self._depth_at = 0
         self._depth_said: tuple[list[Level], list[Level]] | None = None
-        self._quote_said: tuple[Level | None, Level | None] | None = None
+        self._quote_said: tuple[float | None, float | None, float | None, float | None] | None = None
         self._dirty = False
         self._since_snapshot = 0
         self._ts_event: int | None = None
@@ -80,11 +81,7 @@ class BookKeeper:
         """
         book = self.book
         if update.snapshot:
-            book.replace(
-                update.bids, update.asks, bids_complete=update.bids_complete, asks_complete=update.asks_complete
-            )
-            for later in update.then:
-                book.apply(later.bids, later.asks)
+            self._replace(update)
         elif not self.live:
             return None
         else:
@@ -94,21 +91,13 @@ class BookKeeper:
         problem = self._problem(update)
         if problem is not None:
             return problem
-        newest = update.then[-1] if update.then else update
-        self._ts_event, self._ts_recv = newest.ts_event, update.ts_recv
+        self._ts_event, self._ts_recv = update.ts_event, update.ts_recv
         if update.snapshot:
+            if update.then:
+                self._ts_event = update.then[-1].ts_event
             self._restart()
         elif bids or asks:
-            self._sink.publish(
-                Book(
-                    self._venue, self._symbol, "", update.ts_event, update.ts_recv, 0,
-                    "update", bids, asks,  # type: ignore[arg-type]  # encoded, never mutated
-                )
-            )  # fmt: skip
-            self._since_snapshot += 1
-            if self._since_snapshot >= self._settings.snapshot_every:
-                self._since_snapshot = 0
-                self._sink.renew(self._snapshot())
+            self._publish(update, bids, asks)
         self._dirty = True
         if self.derive:
             self._quote()
@@ -116,12 +105,33 @@ class BookKeeper:
             self.flush(update.ts_recv)
         return None
 
+    def _replace(self, update: BookUpdate) -> None:
+        book = self.book
+        book.replace(update.bids, update.asks, bids_complete=update.bids_complete, asks_complete=update.asks_complete)
+        for later in update.then:
+            book.apply(later.bids, later.asks)
+
+    def _publish(self, update: BookUpdate, bids: Sequence[Level], asks: Sequence[Level]) -> None:
+        self._sink.publish(
+            Book(
+                self._venue, self._symbol, "", update.ts_event, update.ts_recv, 0,
+                "update", bids, asks,  # type: ignore[arg-type]  # encoded, never mutated
+            )
+        )  # fmt: skip
+        self._since_snapshot += 1
+        if self._since_snapshot >= self._settings.snapshot_every:
+            self._since_snapshot = 0
+            self._sink.renew(self._snapshot())
+
     def _problem(self, update: BookUpdate) -> str | None:
         book = self.book
         if update.checksum is not None and self._checksum is not None:
             own = self._checksum(book)
             if own != update.checksum:
                 return f"checksum mismatch: {own} here, {update.checksum} at the venue"
+        bids, asks = book.bids.keys, book.asks.keys
+        if bids and asks and bids[-1] < -asks[-1]:
+            return None
         if book.crossed():
             return f"crossed book: bid {book.bids.best()} at or above ask {book.asks.best()}"
         if book.bids.left or book.asks.left:
@@ -174,15 +184,18 @@ class BookKeeper:
         )  # fmt: skip
 
     def _quote(self) -> None:
-        bid, ask = self.book.bids.best(), self.book.asks.best()
-        if (bid, ask) == self._quote_said:
+        bids, asks = self.book.bids, self.book.asks
+        bid = bids.keys[-1] if bids.keys else None
+        ask = -asks.keys[-1] if asks.keys else None
+        bid_size = bids.sizes[bid] if bid is not None else None
+        ask_size = asks.sizes[ask] if ask is not None else None
+        said = (bid, bid_size, ask, ask_size)
+        if said == self._quote_said:
             return
-        self._quote_said = bid, ask
-        bid_price, bid_size = bid or (None, None)
-        ask_price, ask_size = ask or (None, None)
+        self._quote_said = said
         self._sink.publish(
             Quote(
                 self._venue, self._symbol, "", self._ts_event, self._ts_recv, 0,
-                bid_price, bid_size, ask_price, ask_size,
+                bid, bid_size, ask, ask_size,
             )
         )  # fmt: skip

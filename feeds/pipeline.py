@@ -17,6 +17,7 @@ from feeds.adapter import (
     Event,
     Fetch,
     Skipped,
+    TradesLost,
 )
 from feeds.books import BookKeeper, Sink
 from feeds.cadence import Cadence
@@ -25,7 +26,7 @@ from hub.candles import CandleBuilder, Due
 from hub.config import BookSettings, CandleSettings
 from hub.instruments import Instrument
 from hub.intervals import NS_PER_MS, NS_PER_S
-from hub.model import Candle, Mark, Quote, State, Status, Ticker, Trade, kind_of
+from hub.model import CANDLE_TYPES, Candle, Mark, Quote, State, Status, Ticker, Trade, kind_of
 from hub.sequence import TradeIds
 
 __all__ = ["Intent", "Pipeline", "Source"]
@@ -34,18 +35,25 @@ Intent: TypeAlias = bytes | Fetch
 """What an adapter wants done: a frame sent, or a REST body fetched."""
 
 
-#: A thin book is refreshed at most this often.
+#: A book is looked at every so many updates, and a thin one is refreshed at most this often.
+THIN_EVERY = 16
 REFRESH_GAP_NS = 10 * NS_PER_S
 
 
 class Source:
-    """One connection as the pipeline sees it. The higher `generation` wins where two deliver the same."""
+    """One connection as the pipeline sees it. The higher `generation` wins where two deliver the same.
 
-    __slots__ = ("adapter", "generation")
+    `kinds` are those it carries, where the venue has several endpoints; empty: all.
+    """
 
-    def __init__(self, adapter: Adapter, generation: int) -> None:
+    __slots__ = ("adapter", "cause", "generation", "has_trades")
+
+    def __init__(self, adapter: Adapter, generation: int, kinds: Iterable[str] = ()) -> None:
         self.adapter = adapter
         self.generation = generation
+        self.cause = ",".join(sorted(set(kinds)))
+        """what a status of this connection is kept under: that of another endpoint does not take it back"""
+        self.has_trades = not self.cause or not {"trade", "candle"}.isdisjoint(kinds)
 
 
 class _Symbol:
@@ -53,7 +61,7 @@ class _Symbol:
 
     __slots__ = (
         "book_count", "book_owner", "candles", "instrument", "keeper", "quote_count", "quote_owner",
-        "refresh_after", "refreshing", "stream_lost", "ticker_count", "ticker_owner", "trade_at", "trade_count",
+        "refresh_after", "refreshing", "streams_lost", "ticker_count", "ticker_owner", "trade_at", "trade_count",
         "trade_ids",
     )  # fmt: skip
 
@@ -68,7 +76,7 @@ class _Symbol:
         self.quote_owner = self.ticker_owner = -1
         self.quote_count = self.book_count = self.trade_count = self.ticker_count = 0
         self.trade_at = 0  # the venue's time of the newest trade, ns
-        self.stream_lost = False
+        self.streams_lost: set[str] = set()
         self.refreshing = False
         self.refresh_after = 0
 
@@ -93,12 +101,15 @@ class Pipeline:
         self._newest: dict[str, int] = {}
         self._handlers: dict[type, Callable[[Source, Any], Sequence[Intent]]] = {
             Trade: self._trade,
+            TradesLost: self._numbers_missing,
             Quote: self._quote,
             BookUpdate: self._book,
             BookGap: self._gap,
             Ticker: self._ticker,
             Mark: self._mark,
             Skipped: self._skipped,
+            Fetch: self._fetch,
+            **dict.fromkeys(CANDLE_TYPES.values(), self._candle),
         }
 
     # symbols
@@ -160,15 +171,21 @@ class Pipeline:
     def feed(self, source: Source, events: Iterable[Event | Fetch]) -> list[Intent]:
         """Take what an adapter made of one frame or body; returns what it wants done next."""
         intents: list[Intent] = []
+        handlers = self._handlers
         for event in events:
-            handler = self._handlers.get(type(event))
+            handler = handlers.get(type(event))
             if handler is not None:
-                intents += handler(source, event)
-            elif type(event) is Fetch:
-                intents.append(event)
-            elif isinstance(event, Candle):
-                self.sink.publish(event)
+                wanted = handler(source, event)
+                if wanted:
+                    intents += wanted
         return intents
+
+    def _fetch(self, source: Source, fetch: Fetch) -> Sequence[Intent]:
+        return (fetch,)
+
+    def _candle(self, source: Source, candle: Candle) -> Sequence[Intent]:
+        self.sink.publish(candle)
+        return ()
 
     def _trade(self, source: Source, trade: Trade) -> Sequence[Intent]:
         state = self._symbols[trade.symbol]
@@ -176,7 +193,8 @@ class Pipeline:
             self.counters["trades_repeated"] += 1
             return ()
         at = trade.ts_event if trade.ts_event is not None else trade.ts_recv
-        missing = state.trade_ids.missing_before(trade.trade_id)
+        contiguous = source.adapter.trade_ids_contiguous
+        missing = state.trade_ids.missing_before(trade.trade_id) if contiguous else None
         if missing is not None:
             self._trades_lost(state, missing, trade, at)
         state.trade_at = max(state.trade_at, at)
@@ -188,7 +206,15 @@ class Pipeline:
                 self.sink.publish(candle)
         return ()
 
-    def _trades_lost(self, state: _Symbol, missing: tuple[int, int], trade: Trade, at: int) -> None:
+    def _numbers_missing(self, source: Source, lost: TradesLost) -> Sequence[Intent]:
+        state = self._symbols[lost.symbol]
+        known = state.trade_ids.last
+        if known is None or lost.last > known:  # two connections tell of one hole during a rotation
+            state.trade_ids.last = lost.last
+            self._trades_lost(state, (lost.first, lost.last), lost, lost.ts_event)
+        return ()
+
+    def _trades_lost(self, state: _Symbol, missing: tuple[int, int], trade: Trade | TradesLost, at: int) -> None:
         count = missing[1] - missing[0] + 1
         self.counters["trades_lost"] += count
         reason = f"{count} trades lost, ids {missing[0]} to {missing[1]}"
@@ -244,7 +270,12 @@ class Pipeline:
             return self._invalid(source, state, problem, update.ts_recv)
         if keeper.live and not was_live:
             self._say(self.board.mark(update.instrument.symbol, "book", "live", "book rebuilt", update.ts_recv))
-        if keeper.thin and not state.refreshing and update.ts_recv >= state.refresh_after:
+        if (
+            state.book_count % THIN_EVERY == 0
+            and keeper.thin
+            and not state.refreshing
+            and update.ts_recv >= state.refresh_after
+        ):
             state.refreshing = True
             state.refresh_after = update.ts_recv + REFRESH_GAP_NS
             self.counters["refreshes"] += 1
@@ -286,22 +317,23 @@ class Pipeline:
         """The connection that carried `symbols` is gone and nothing replaced it."""
         for symbol in symbols:
             state = self._symbols[symbol]
-            self._say(self.board.mark(symbol, None, "stale", reason, now))
-            state.stream_lost = True
-            if state.candles is not None:
+            self._say(self.board.mark(symbol, None, "stale", reason, now, cause=source.cause))
+            state.streams_lost.add(source.cause)
+            if state.candles is not None and source.has_trades:
                 state.candles.uncovered(now)
             if state.keeper.live and state.book_owner in (source, None):
                 self._resyncing(state, reason, now)
 
-    def flowing(self, symbols: Collection[str], now: int) -> None:
-        """The venue acknowledged streams of `symbols`: what comes from now on is complete."""
+    def flowing(self, source: Source, symbols: Collection[str], now: int) -> None:
+        """The venue acknowledged the streams of `symbols` on this connection: what comes from now on is complete."""
         for symbol in symbols:
             state = self._symbols.get(symbol)
             if state is None:
                 continue
-            self._say(self.board.mark(symbol, None, "live", "streams are back", now))
-            state.stream_lost = False
-        self.covered(symbols, now)
+            self._say(self.board.mark(symbol, None, "live", "streams are back", now, cause=source.cause))
+            state.streams_lost.discard(source.cause)
+        if source.has_trades:
+            self.covered(symbols, now)
 
     def covered(self, symbols: Collection[str], now: int) -> None:
         """Trades of `symbols` are complete from `now` on."""
@@ -341,7 +373,7 @@ class Pipeline:
             for candle in closed:
                 self.sink.publish(candle)
             due += [(state.instrument, entry) for entry in wanted]
-            if forming and not state.stream_lost:
+            if forming and not state.streams_lost:
                 for candle in state.candles.forming(now):
                     self.sink.publish(candle)
         if now - self._cadence_at >= NS_PER_S:
@@ -354,7 +386,7 @@ class Pipeline:
         if first:
             return
         for symbol, state in self._symbols.items():
-            if state.stream_lost:
+            if state.streams_lost:
                 continue
             for kind, count in (("quote", state.quote_count), ("book", state.book_count)):
                 cadence = self._cadences.setdefault((symbol, kind), Cadence())

@@ -34,7 +34,7 @@ class MessageBuilder:
 
     def __init__(self, keys: Keys, epoch: int) -> None:
         self.keys = keys
-        self.epoch = epoch
+        self.epoch, self._prefix = epoch, f"{epoch}-"
         self.channels: dict[str, ChannelState] = {}
         self._by_type: dict[type[Message], dict[str, ChannelState]] = {}
 
@@ -42,7 +42,7 @@ class MessageBuilder:
         """Begin a new epoch: every channel counts from 1 again."""
         if epoch <= self.epoch:
             raise ValueError(f"an epoch must grow: {epoch} after {self.epoch}")
-        self.epoch = epoch
+        self.epoch, self._prefix = epoch, f"{epoch}-"
         for channel in self.channels.values():
             channel.seq = 0
 
@@ -67,12 +67,15 @@ class MessageBuilder:
 
         Messages are frozen for everyone else: nobody sees one before it is stamped here.
         """
-        channel.seq += 1
-        return self.restate(channel, message, ts_pub)
+        channel.seq = seq = channel.seq + 1
+        position = f"{self._prefix}{seq}"
+        force_setattr(message, "id", position)
+        force_setattr(message, "ts_pub", ts_pub)
+        return position, encode(message)
 
     def restate(self, channel: ChannelState, message: Message, ts_pub: int) -> tuple[str, bytes]:
         """As `build`, at the channel's current position: for a snapshot that repeats what was published."""
-        position = f"{self.epoch}-{channel.seq}"
+        position = f"{self._prefix}{channel.seq}"
         force_setattr(message, "id", position)
         force_setattr(message, "ts_pub", ts_pub)
         return position, encode(message)
