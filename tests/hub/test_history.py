@@ -15,7 +15,7 @@ from hub.embedded import EmbeddedRedis
 from hub.history import History, Sample, SeriesSpec, SortedSets, TimeSeries, open_history, series_of
 from hub.instruments import Instrument
 from hub.keys import Channel, Keys
-from hub.link import Link, RedisReplyError
+from hub.link import Link
 from hub.redisio import command_client
 
 KEYS = Keys("md:")
