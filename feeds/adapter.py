@@ -30,6 +30,7 @@ __all__ = [
     "Send",
     "Skipped",
     "Subscription",
+    "TradesLost",
 ]
 
 
@@ -88,7 +89,8 @@ class BookUpdate(Struct, frozen=True, gc=False):
     `bids_complete`/`asks_complete`: a snapshot holds all levels the venue has on that side, so none are unknown.
     `then`: updates that follow a snapshot and are published as part of it, because the book was at them already.
     `checksum` is what the venue says of the book after this update; `texts` are the venue's own (price, size) digits of
-    `bids` and `asks`, given by venues whose checksum is made of them.
+    `bids` and `asks`, given by venues whose checksum is made of them. `window`: a snapshot of a subscription with just so
+    many levels a side, where that differs from the adapter's `book_window`.
     """
 
     instrument: Instrument
@@ -102,6 +104,7 @@ class BookUpdate(Struct, frozen=True, gc=False):
     then: tuple["BookUpdate", ...] = ()
     checksum: int | None = None
     texts: tuple[list[tuple[str, str]], list[tuple[str, str]]] | None = None
+    window: int | None = None
 
 
 class BookGap(Struct, frozen=True, gc=False):
@@ -109,6 +112,19 @@ class BookGap(Struct, frozen=True, gc=False):
 
     instrument: Instrument
     reason: str
+    ts_recv: int
+
+
+class TradesLost(Struct, frozen=True, gc=False):
+    """The trades numbered `first` to `last` (the venue's numbers, not its ids) of `symbol` never came.
+
+    Told right before the trade that shows it, whose time is `ts_event` (int ns).
+    """
+
+    symbol: str
+    first: int
+    last: int
+    ts_event: int
     ts_recv: int
 
 
@@ -157,7 +173,7 @@ class Peek(Struct, frozen=True, gc=False):
 
 
 Event: TypeAlias = (
-    Trade | Quote | Ticker | Mark | Candle | BookUpdate | BookGap
+    Trade | TradesLost | Quote | Ticker | Mark | Candle | BookUpdate | BookGap
     | Acked | Refused | Rotate | LoggedIn | Send | Skipped
 )  # fmt: skip
 
@@ -176,8 +192,8 @@ class Adapter(ABC):
     """what a feed runs when no symbols are configured"""
     candle_intervals: ClassVar[frozenset[str]] = frozenset()
     """intervals the venue's REST has candles for"""
-    trade_ids_contiguous: ClassVar[bool] = False
-    """the venue numbers a symbol's trades without holes"""
+    trade_ids_contiguous: bool = False
+    """the venue numbers a symbol's trades without holes; an instance that reads a form with holes says so"""
     checksum: ClassVar[Callable[[OrderBook], int] | None] = None
     """what `BookUpdate.checksum` is compared with after the update was applied"""
     book_window: ClassVar[int | None] = None
@@ -221,7 +237,10 @@ class Adapter(ABC):
     @classmethod
     @abstractmethod
     def resource_of(cls, url: str) -> tuple[str, str]:
-        """Return (resource, venue symbol or "") of a REST URL: how recorded bodies are matched to a `Fetch`."""
+        """Return (resource, venue symbol or "") of a REST URL: how recorded bodies are matched to a `Fetch`.
+
+        Where the request was a POST, its body follows the URL after a `#`.
+        """
 
     @classmethod
     @abstractmethod

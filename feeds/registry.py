@@ -4,12 +4,14 @@ import os
 
 from feeds.adapter import Adapter
 from feeds.venues.binance import Binance
+from feeds.venues.deribit import Deribit
 from hub.errors import ConfigError
 
 __all__ = ["ADAPTERS", "adapter_of", "credentials_of"]
 
 ADAPTERS: dict[str, type[Adapter]] = {
     "binance": Binance,
+    "deribit": Deribit,
 }
 
 
