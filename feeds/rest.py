@@ -8,6 +8,8 @@ import asyncio
 import logging
 import socket
 import time
+from email.utils import parsedate_to_datetime
+from math import isfinite
 from urllib.parse import urlencode, urlsplit
 
 import aiohttp
@@ -26,6 +28,7 @@ log = logging.getLogger(__name__)
 
 DEFAULT_PAUSE_S = 60.0
 BAN_PAUSE_S = 300.0
+PAUSE_MAX_S = 3 * 86_400.0
 BODY_MAX = 64 * 1024 * 1024
 
 
@@ -63,9 +66,10 @@ class LocalLimiter:
             await asyncio.sleep(min(wait_s, 5.0))
 
     async def ban(self, pause_s: float) -> int:
-        """Stop everybody for `pause_s`; returns the end as unix ms."""
-        self._banned_until = time.monotonic() + pause_s
-        return int((time.time() + pause_s) * 1000)
+        """Stop everybody for `pause_s`, or longer where that was said before; returns the end as unix ms."""
+        now = time.monotonic()
+        self._banned_until = max(self._banned_until, now + pause_s)
+        return int((time.time() + self._banned_until - now) * 1000)
 
     async def _try(self, cost: int) -> float:
         now = time.monotonic()
@@ -79,12 +83,14 @@ class SharedLimiter(LocalLimiter):
         super().__init__(capacity, window_s)
         self.client, self.venue, self.capacity, self.window_s = client, venue, capacity, window_s
         address = socket.gethostname()
-        self._key, self._banned = keys.tokens(venue, bucket, address), keys.banned(venue, address)
+        self._key, self._banned = keys.tokens(venue, bucket, address), keys.banned(venue, bucket, address)
 
     async def ban(self, pause_s: float) -> int:
         until_ms = await super().ban(pause_s)
         try:
-            await self.client.set(self._banned, until_ms, px=max(1, int(pause_s * 1000)))
+            left_ms = max(1, until_ms - time.time_ns() // 1_000_000)
+            if await self.client.pttl(self._banned) < left_ms:
+                await self.client.set(self._banned, until_ms, px=left_ms)
         except (RedisError, OSError) as error:
             log.warning("the ban is known to this process alone venue=%s error=%s", self.venue, error)
         return until_ms
@@ -158,10 +164,7 @@ class RestClient:
 
     async def _limited(self, fetch: Fetch, response: aiohttp.ClientResponse) -> RateLimited:
         default = BAN_PAUSE_S if response.status == 418 else DEFAULT_PAUSE_S
-        try:
-            pause_s = max(1.0, float(response.headers.get("Retry-After", default)))
-        except ValueError:
-            pause_s = default
+        pause_s = _retry_after_s(response.headers.get("Retry-After", ""), default)
         self.banned_until_ms = await self.limiter.ban(pause_s)
         reason = f"HTTP {response.status}, silence for {pause_s:.0f} s"
         return RateLimited(self.venue, fetch.resource, reason, self.banned_until_ms)
@@ -170,3 +173,12 @@ class RestClient:
         if self._session is not None:
             await self._session.close()
             self._session = None
+
+
+def _retry_after_s(text: str, default_s: float) -> float:
+    """Return the pause that a Retry-After header asks for: seconds, or a date; within sane bounds."""
+    try:
+        pause_s = float(text) if text[:1].isdigit() else parsedate_to_datetime(text).timestamp() - time.time()
+    except (ValueError, TypeError):
+        pause_s = default_s
+    return min(max(1.0, pause_s), PAUSE_MAX_S) if isfinite(pause_s) else default_s

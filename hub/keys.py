@@ -123,6 +123,6 @@ class Keys:
         """Token bucket shared by all processes behind one address."""
         return f"{self.prefix}tokens:{{{venue}:{address}}}:{bucket}"
 
-    def banned(self, venue: str, address: str) -> str:
-        """Present while the venue refuses REST to this address; the value is the end in unix ms."""
-        return f"{self.prefix}banned:{{{venue}:{address}}}"
+    def banned(self, venue: str, bucket: str, address: str) -> str:
+        """Present while the venue refuses these requests to this address; the value is the end in unix ms."""
+        return f"{self.prefix}banned:{{{venue}:{address}}}:{bucket}"

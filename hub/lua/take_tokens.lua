@@ -3,9 +3,10 @@
 -- Returns ms to wait before asking again; 0 means taken. A ban makes everybody wait for its end.
 local now = redis.call('TIME')
 local ms = tonumber(now[1]) * 1000 + math.floor(tonumber(now[2]) / 1000)
-local ban = redis.call('GET', KEYS[2])
-if ban and tonumber(ban) > ms then
-  return tonumber(ban) - ms
+-- Its expiry and not its value: the clock of whoever wrote it may differ.
+local ban = redis.call('PTTL', KEYS[2])
+if ban > 0 then
+  return ban
 end
 local cost, capacity, rate = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 local state = redis.call('HMGET', KEYS[1], 'tokens', 'ms')

@@ -37,7 +37,7 @@ def test_keys_of_one_channel_share_a_slot() -> None:
         slot(keys.newest(name)) == slot(keys.log(name)) == slot(keys.series(name, "bid")) == "md:book:binance:BTC-USDT"
     )
     assert slot(keys.lease("binance")) == slot(keys.epoch("binance"))
-    assert slot(keys.tokens("binance", "rest", "host")) == slot(keys.banned("binance", "host"))
+    assert slot(keys.tokens("binance", "rest", "host")) == slot(keys.banned("binance", "rest", "host"))
 
 
 def test_no_two_keys_are_the_same() -> None:
@@ -45,11 +45,8 @@ def test_no_two_keys_are_the_same() -> None:
     every = [keys.channels, keys.venues]
     for venue in ("binance", "all"):
         every += [keys.alive(venue), keys.lease(venue), keys.epoch(venue), keys.instruments(venue), keys.feed(venue)]
-        every += [
-            keys.tokens(venue, "rest", "host"),
-            keys.tokens(venue, "connects", "host"),
-            keys.banned(venue, "host"),
-        ]
+        for bucket in ("rest", "connects"):
+            every += [keys.tokens(venue, bucket, "host"), keys.banned(venue, bucket, "host")]
         for kind in ("trade", "status"):
             name = channel_name(kind, venue, "A-B")
             every += [keys.newest(name), keys.log(name), keys.series(name, "price")]
