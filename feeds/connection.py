@@ -43,7 +43,7 @@ class Connection:
         generation: int,
     ) -> None:
         self.adapter, self.url, self.subs, self.pipeline = adapter, url, list(subs), pipeline
-        self.source = Source(adapter, generation)
+        self.source = Source(adapter, generation, _kinds(adapter, self.subs))
         self.rotate = asyncio.Event()
         self.frames = 0
         self.bytes = 0
@@ -72,7 +72,8 @@ class Connection:
     @property
     def ready(self) -> bool:
         """Tell whether this connection carries all it should, its books included."""
-        return self.open and self.settled and self.pipeline.owns_books(self.source, self.symbols)
+        with_books = {sub.instrument.symbol for sub in self.subs if sub.kind in {"book", "depth"}}
+        return self.open and self.settled and self.pipeline.owns_books(self.source, with_books)
 
     def report(self) -> ConnectionReport:
         heard = [sub for sub in self.subs if self.pipeline.count(sub.instrument.symbol, sub.kind)]
@@ -170,7 +171,7 @@ class Connection:
         # A symbol flows once all of its channels are there.
         missing = self._symbols_of.keys() - self.acked - self.refused.keys()
         waiting: set[str] = set().union(*(self._symbols_of[name] for name in missing))
-        self.pipeline.flowing(symbols - waiting, now)
+        self.pipeline.flowing(self.source, symbols - waiting, now)
 
     def _refused(self, channels: Iterable[str], reason: str) -> None:
         names = list(channels)
@@ -232,3 +233,8 @@ class Connection:
             log.warning("subscriptions unanswered venue=%s channels=%d try=%d", self.adapter.venue, len(missing), tries)
             for frame in self.adapter.subscribe(again):
                 self._outbox.put_nowait(frame)
+
+
+def _kinds(adapter: Adapter, subs: Sequence[Subscription]) -> set[str]:
+    """Return what tells this connection from those to the venue's other endpoints; empty where there is one."""
+    return {sub.kind for sub in subs} if len(adapter.endpoints) > 1 else set()

@@ -80,11 +80,14 @@ class Normalizer:
         """Print everything. Raises SessionError where the session cannot be read."""
         self._prepare()
         seen_data = False
+        opened: set[str] = set()  # of several endpoints, one that comes later takes nothing away
         for frame in self.session.frames():
             self._note_endpoint(frame)
-            if frame.direction == "open" and seen_data:
-                self._reopen()
-                seen_data = False
+            if frame.direction == "open":
+                if seen_data and (not opened or self._endpoint in opened):
+                    self._reopen()
+                    seen_data, opened = False, set()
+                opened.add(self._endpoint)
             if frame.direction != "in":
                 continue
             seen_data = True
@@ -164,7 +167,7 @@ class Normalizer:
         symbols = [row.symbol for row in rows]
         self.pipeline.lost(self._source, symbols, "the recorded connection was opened again", self._clock)
         self._open(rows)
-        self.pipeline.flowing(symbols, self._clock)
+        self.pipeline.flowing(self._source, symbols, self._clock)
 
     def _note_endpoint(self, frame: Frame) -> None:
         if frame.direction == "open":

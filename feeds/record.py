@@ -196,7 +196,7 @@ class Recorder:
                 log.warning("%s; next try in %.1f s", error, delay_s)
                 await asyncio.sleep(delay_s)
         now = time.time_ns()
-        self.writer.body(now, self.rest.url(fetch), body)
+        self.writer.body(now, self.rest.url(fetch), body, fetch.body)
         self.bodies += 1
         try:
             events: list[Event | Fetch] = line.source.adapter.snapshot(fetch, body, now)
@@ -257,7 +257,7 @@ async def record(
         began = time.time_ns()
         try:
             for fetch, body, listed_at in listings:
-                writer.body(listed_at, rest.url(fetch), body)
+                writer.body(listed_at, rest.url(fetch), body, fetch.body)
             recorder = Recorder(adapter, rows, settings, ws_url or own.ws_url, rest, writer)
             async with asyncio.timeout(seconds):
                 await recorder.run()

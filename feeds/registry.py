@@ -4,6 +4,7 @@ import os
 
 from feeds.adapter import Adapter
 from feeds.venues.binance import Binance
+from feeds.venues.binance_futures import BinanceFutures
 from feeds.venues.deribit import Deribit
 from hub.errors import ConfigError
 
@@ -12,6 +13,7 @@ __all__ = ["ADAPTERS", "adapter_of", "credentials_of"]
 ADAPTERS: dict[str, type[Adapter]] = {
     "binance": Binance,
     "deribit": Deribit,
+    "binance_futures": BinanceFutures,
 }
 
 

@@ -1,9 +1,10 @@
 """Recorded sessions: reading and writing them.
 
 A session is a folder with `ws.jsonl.gz` (or `ws.jsonl`), lines `{"t": unix seconds or null, "raw": text}`, and
-`rest_index.jsonl` naming REST bodies beside it. `"b64"` instead of `"raw"` holds a binary frame as it came, `"dir"` is
-`out` for what the recorder sent and `open` for a connection's URL. A single `.jsonl[.gz]` file of such lines is a
-session without REST bodies. Who plays one back is feeds/replay.py, who prints its messages feeds/normalize.py.
+`rest_index.jsonl` naming REST bodies beside it (`"request"` is the body of a POST). `"b64"` instead of `"raw"` holds a
+binary frame as it came, `"dir"` is `out` for what the recorder sent and `open` for a connection's URL. A single
+`.jsonl[.gz]` file of such lines is a session without REST bodies. Who plays one back is feeds/replay.py, who prints its
+messages feeds/normalize.py.
 """
 
 import base64
@@ -35,7 +36,8 @@ class Frame(Struct, frozen=True, gc=False):
 
 
 class Body(Struct, frozen=True, gc=False):
-    """One REST answer. `ts` as in Frame; `url` as it was asked for; the content is read when needed."""
+    """One REST answer. `ts` as in Frame; `url` as it was asked for, a POST's with `#` and its body; the content is
+    read when needed."""
 
     ts: int | None
     url: str
@@ -63,6 +65,7 @@ class _IndexLine(Struct):
     url: str = ""
     path: str = ""
     query: str = ""
+    request: str = ""
 
 
 _decode_line = msgspec.json.Decoder(_Line).decode
@@ -111,7 +114,7 @@ class Session:
                 read += 1
                 if line.strip():
                     row = _decode_index(line)
-                    url = row.url or f"{row.path}?{row.query}"
+                    url = (row.url or f"{row.path}?{row.query}") + (f"#{row.request}" if row.request else "")
                     bodies.append(Body(_ns(row.t), url, self.path / row.file))
         except (OSError, *_UNREADABLE) as error:
             raise SessionError(f"{index}, line {read}: {error}") from error
@@ -162,12 +165,15 @@ class SessionWriter:
         self._frames.write(msgspec.json.encode(row) + b"\n")
         self.frames_written += 1
 
-    def body(self, ts: int | None, url: str, data: bytes) -> None:
-        """Store one REST answer."""
+    def body(self, ts: int | None, url: str, data: bytes, request: bytes | None = None) -> None:
+        """Store one REST answer; `request` is the body of a POST."""
         self._bodies += 1
         name = f"rest_{self._bodies:04d}.json.gz"
         (self.folder / name).write_bytes(gzip.compress(data, mtime=0))
-        self._index.write(msgspec.json.encode({"t": _seconds(ts), "url": url, "file": name}) + b"\n")
+        row = {"t": _seconds(ts), "url": url, "file": name}
+        if request is not None:
+            row["request"] = request.decode()
+        self._index.write(msgspec.json.encode(row) + b"\n")
         self._index.flush()
 
     def flush(self) -> None:

@@ -216,6 +216,10 @@ class Dialect(ABC):
     def rest(self, path: str, query: Mapping[str, str]) -> Answer:
         """Answer a GET request."""
 
+    def post(self, path: str, body: bytes) -> Answer:
+        """Answer a POST request."""
+        return Answer(b"", 405)
+
     @abstractmethod
     def weight(self, path: str, query: Mapping[str, str]) -> int:
         """Return what the request costs, in the venue's weights."""

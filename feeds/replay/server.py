@@ -108,6 +108,7 @@ class ReplayServer:
         """Listen; ConfigError where the port is taken."""
         app = web.Application()
         app.router.add_get("/{path:.*}", self._handle)
+        app.router.add_post("/{path:.*}", self._handle)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
         await self._runner.setup()
         site = web.TCPSite(self._runner, HOST, self.port)
@@ -195,7 +196,7 @@ class ReplayServer:
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         query = dict(request.query)
         if request.headers.get("Upgrade", "").lower() != "websocket":
-            return self._rest(request.path, query)
+            return self._rest(request.path, query, await request.read() if request.method == "POST" else None)
         try:
             conversation = self.dialect.conversation(request.path, query)
         except Refused as refused:
@@ -237,7 +238,7 @@ class ReplayServer:
         if client.conversation.topics:
             self.play()
 
-    def _rest(self, path: str, query: dict[str, str]) -> web.Response:
+    def _rest(self, path: str, query: dict[str, str], body: bytes | None) -> web.Response:
         loop_time = asyncio.get_running_loop().time()
         window = int(loop_time / WINDOW_S)
         if window != self._window:
@@ -249,7 +250,7 @@ class ReplayServer:
             answer = self.dialect.limited(429, int((window + 1) * WINDOW_S - loop_time) + 1)
         else:
             self._weight += weight
-            answer = self.dialect.rest(path, query)
+            answer = self.dialect.rest(path, query) if body is None else self.dialect.post(path, body)
         return _response(answer, self.dialect.used(self._weight))
 
 

@@ -96,6 +96,8 @@ class Binance(Adapter):
     default_symbols = ("BTC-USDT", "ETH-USDT", "SOL-USDT", "XRP-USDT", "DOGE-USDT")
     candle_intervals = frozenset({"1s", "1m", "3m", "5m", "15m", "30m", "1h", "2h", "4h", "6h", "8h", "12h", "1d"})
     trade_ids_contiguous = True
+    _rest: ClassVar[str] = "/api/v3"
+    _kinds: ClassVar[dict[str, str]] = _KINDS
 
     def __init__(
         self,
@@ -117,6 +119,7 @@ class Binance(Adapter):
             "trade": self._trade,
             "bookTicker": self._book_ticker,
             "depth": self._diff,
+            "depth@100ms": self._diff,
             "depthUpdate": self._diff,
             "ticker": self._ticker,
             "24hrTicker": self._ticker,
@@ -126,7 +129,7 @@ class Binance(Adapter):
 
     @classmethod
     def instruments_fetches(cls) -> list[Fetch]:
-        return [Fetch(resource="exchangeInfo", path="/api/v3/exchangeInfo", weight=20)]
+        return [Fetch(resource="exchangeInfo", path=f"{cls._rest}/exchangeInfo", weight=20)]
 
     @classmethod
     def parse_instruments(cls, body: bytes) -> list[Instrument]:
@@ -170,7 +173,7 @@ class Binance(Adapter):
                 decode_book_ticker(data)  # it has no name: only its fields tell that it is one
         except UNREADABLE:
             return []
-        kind = _KINDS.get(inner.e or "bookTicker")
+        kind = cls._kinds.get(inner.e or "bookTicker")
         if not inner.s or kind is None:
             return []
         return [Peek(inner.s, kind, inner.E * NS_PER_MS if inner.E is not None else None)]
@@ -238,7 +241,7 @@ class Binance(Adapter):
         instrument = self._instruments.get(venue_symbol)
         if instrument is None:
             return [Skipped("unknown symbol")]
-        handler = self._handlers.get(channel if channel != "depth@100ms" else "depth")
+        handler = self._handlers.get(channel)
         if handler is None:
             return [Skipped("unknown channel")]
         if channel in {"aggTrade", "trade"}:
@@ -300,15 +303,18 @@ class Binance(Adapter):
         m = decode_diff(data)
         if m.u < m.U:
             raise WireError(self.venue, f"a diff from {m.U} to {m.u}")
-        update = BookUpdate(instrument, False, m.b, m.a, m.E * NS_PER_MS, ts_recv)
+        return self._follow(instrument, m.U, m.u, BookUpdate(instrument, False, m.b, m.a, m.E * NS_PER_MS, ts_recv))
+
+    def _follow(self, instrument: Instrument, first: int, last: int, update: BookUpdate) -> list[Event | Fetch]:
+        """Apply or hold `update`, which takes the book from before `first` to `last`."""
         sync = self._syncs.get(instrument.symbol)
         if sync is None:
             sync = self._syncs[instrument.symbol] = SnapshotSync()
         try:
-            if sync.delta(m.U, m.u, update):
+            if sync.delta(first, last, update):
                 return [update]
         except SequenceGap as gap:
-            return [BookGap(instrument, str(gap), ts_recv)]
+            return [BookGap(instrument, str(gap), update.ts_recv)]
         return [] if sync.live else [*self._wanted(instrument)]
 
     def _wanted(self, instrument: Instrument) -> list[Fetch]:
@@ -320,12 +326,16 @@ class Binance(Adapter):
         return [
             Fetch(
                 resource="depth",
-                path="/api/v3/depth",
+                path=f"{self._rest}/depth",
                 params=(("symbol", instrument.venue_symbol), ("limit", str(limit))),
-                weight=5 if limit <= 100 else 25 if limit <= 500 else 50 if limit <= 1000 else 250,
+                weight=self._depth_weight(limit),
                 instrument=instrument,
             )
         ]
+
+    @staticmethod
+    def _depth_weight(limit: int) -> int:
+        return 5 if limit <= 100 else 25 if limit <= 500 else 50 if limit <= 1000 else 250
 
     def resync(self, instrument: Instrument) -> list[bytes | Fetch]:
         sync = self._syncs.get(instrument.symbol)
@@ -363,7 +373,8 @@ class Binance(Adapter):
         complete = self._complete(m.bids), self._complete(m.asks)
         # A live book must not go back in time: what it has seen already becomes part of the snapshot.
         then = tuple(held) if replaces else ()
-        first = BookUpdate(instrument, True, m.bids, m.asks, None, ts_recv, *complete, then)
+        ts_event = m.E * NS_PER_MS if m.E is not None else None
+        first = BookUpdate(instrument, True, m.bids, m.asks, ts_event, ts_recv, *complete, then)
         return [first] if replaces else [first, *held]
 
     def _complete(self, levels: list[Level]) -> bool:
@@ -383,13 +394,17 @@ class Binance(Adapter):
         )
         return Fetch(
             resource="klines",
-            path="/api/v3/klines",
+            path=f"{cls._rest}/klines",
             params=params,
-            weight=2,
+            weight=cls._klines_weight(count),
             instrument=instrument,
             interval=interval,
             start=start,
         )
+
+    @staticmethod
+    def _klines_weight(count: int) -> int:
+        return 2
 
     def _klines(self, fetch: Fetch, body: bytes, ts_recv: int) -> list[Candle]:
         instrument = fetch.instrument

@@ -14,9 +14,12 @@ __all__ = [
     "DepthSnapshot",
     "Diff",
     "ExchangeInfo",
+    "Filter",
     "Frame",
+    "Id",
     "Inner",
     "Kline",
+    "Millis",
     "Symbol",
     "Ticker",
     "Trade",
@@ -115,11 +118,12 @@ class Ticker(Struct, gc=False):
 
 
 class DepthSnapshot(Struct, gc=False):
-    """`GET /api/v3/depth`: `{"lastUpdateId":1,"bids":[["1.0","2.0"]],"asks":[]}`."""
+    """`GET /api/v3/depth`: `{"lastUpdateId":1,"bids":[["1.0","2.0"]],"asks":[]}`; futures add the time as `E`."""
 
     lastUpdateId: Id
     bids: list[Level]
     asks: list[Level]
+    E: Millis | None = None
 
 
 class Filter(Struct):
@@ -127,6 +131,7 @@ class Filter(Struct):
     tickSize: float | None = None
     stepSize: float | None = None
     minNotional: float | None = None
+    notional: float | None = None
 
 
 class Symbol(Struct):
