@@ -92,7 +92,7 @@ def read_frame(payload: bytes, named: set[str]) -> Reading | None:
         data = bytes(envelope.data) if envelope.stream else payload
         start = payload.index(data) if envelope.stream else 0
         return _reading(envelope.stream, data, start, start + len(data), named)
-    except (msgspec.MsgspecError, UnicodeDecodeError, KeyError, TypeError, ValueError, AttributeError):
+    except (msgspec.MsgspecError, UnicodeDecodeError, KeyError, TypeError, ValueError, AttributeError, RecursionError):
         return noise(payload)
 
 

@@ -108,5 +108,3 @@ async def _ends_within_five_seconds(demo: Demo) -> None:
     assert asyncio.get_running_loop().time() - started < 5
     assert not [pid for pid in pids if alive(pid)]
     demo.part.log.unlink()
-
-

@@ -1,6 +1,7 @@
 """The unchanged feed process against recorded sessions on real sockets: what ends up in a real Redis."""
 
 import asyncio
+import base64
 import gzip
 import shutil
 import signal
@@ -78,6 +79,57 @@ def without_one_diff(target: Path, symbol: str, *, later_snapshot: bool) -> None
     del lines[diffs[middle]]
     with gzip.open(target / "ws.jsonl.gz", "wb") as file:
         file.writelines(lines)
+
+
+NOISE: list[dict[str, Any]] = [
+    {"raw": "not json"},
+    {"raw": '{"stream":"btcusdt@aggTrade","data":{"e":"aggTrade","a":1'},
+    {"raw": '{"stream":"btcusdt@aggTrade","data":{"e":"aggTrade","a":"x","p":[],"q":null,"f":1,"l":1,"T":1,"m":0}}'},
+    {"raw": '{"stream":"btcusdt@depth@100ms","data":{"E":1,"U":1,"u":1,"b":[["nan","1"]],"a":[["1","-1"]]}}'},
+    {"raw": '{"stream":"nosuchthing@aggTrade","data":{"e":"aggTrade","s":"NOSUCHTHING","a":1}}'},
+    {"raw": "[" * 100_000},
+    {"raw": '{"e":"' + "x" * 10_000_000 + '"}'},
+    {"b64": base64.b64encode(bytes(range(256)) * 10).decode()},
+]
+
+
+def with_noise(target: Path) -> None:
+    """Copy the session with garbage between its frames."""
+    shutil.copytree(SESSION, target)
+    with gzip.open(SESSION / "ws.jsonl.gz", "rb") as file:
+        lines = file.read().splitlines(keepends=True)
+    for at, noise in enumerate(NOISE * 2):
+        index = (at + 1) * len(lines) // (2 * len(NOISE) + 1)
+        row = {"t": msgspec.json.decode(lines[index])["t"], **noise}
+        lines.insert(index, msgspec.json.encode(row) + b"\n")
+    with gzip.open(target / "ws.jsonl.gz", "wb") as file:
+        file.writelines(lines)
+
+
+async def test_garbage_between_the_frames_costs_nothing_else(tmp_path: Path, redis_url: str) -> None:
+    with_noise(tmp_path / "session")
+    recorded = await normalized(SESSION, INFO)
+    async with stack(tmp_path, redis_url, tmp_path / "session") as hub:
+        await hub.venue(speed=20)
+        feed = await hub.feed()
+        for symbol in SYMBOLS:
+            wanted = [m["trade_id"] for m in recorded if m["type"] == "trade" and m["symbol"] == symbol]
+            expected = inner(followed([m for m in recorded if m["type"] == "book" and m["symbol"] == symbol]))
+
+            async def whole(
+                symbol: str = symbol, wanted: list[str] = wanted, expected: list[list[tuple[float, float]]] = expected
+            ) -> bool:
+                trades = [m["trade_id"] for m in await log_of(hub.redis, f"trade:binance:{symbol}")]
+                return (
+                    trades == wanted and inner(followed(await log_of(hub.redis, f"book:binance:{symbol}"))) == expected
+                )
+
+            await until(whole, f"{symbol}: all trades, and the whole book", 40)
+            statuses = await log_of(hub.redis, f"status:binance:{symbol}")
+            assert [m["state"] for m in statuses] == ["resyncing", "live"]
+        assert feed.process is not None and feed.process.returncode is None
+        report = await newest(hub.redis, "feed:binance")
+        assert report["counters"]["wire_errors"] >= len(NOISE)
 
 
 class Listener:
