@@ -194,6 +194,8 @@ class Adapter(ABC):
     """intervals the venue's REST has candles for"""
     trade_ids_contiguous: bool = False
     """the venue numbers a symbol's trades without holes; an instance that reads a form with holes says so"""
+    quotes_from_book: ClassVar[bool] = False
+    """the venue's own best prices lag behind its book: they are quotes only until the first snapshot"""
     checksum: ClassVar[Callable[[OrderBook], int] | None] = None
     """what `BookUpdate.checksum` is compared with after the update was applied"""
     book_window: ClassVar[int | None] = None

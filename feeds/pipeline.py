@@ -228,10 +228,12 @@ class Pipeline:
         state = self._symbols[quote.symbol]
         if source.generation < state.quote_owner:
             return ()
+        if self.adapter.quotes_from_book and state.book_count:
+            return ()
         state.quote_owner = source.generation
         state.quote_count += 1
         self._newest["quote"] = quote.ts_recv
-        state.keeper.derive = False
+        state.keeper.derive = self.adapter.quotes_from_book
         self.sink.publish(quote)
         return ()
 

@@ -45,6 +45,8 @@ class Instrument(Struct, frozen=True, gc=False, kw_only=True):
     status: str = "trading"
     section: str = ""
     """the venue's own division, where one spelling names different instruments in different ones"""
+    alias_of: str = ""
+    """the venue's symbol under which it sends this one's data, where that is another instrument's"""
 
     @property
     def key(self) -> str:

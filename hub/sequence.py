@@ -114,7 +114,7 @@ class TradeIds:
 
     def missing_before(self, trade_id: str) -> tuple[int, int] | None:
         """Return the ids lost right before `trade_id` as (first, last), None when there are none."""
-        if not self.contiguous:
+        if not self.contiguous or not trade_id.isdecimal():
             return None
         number = int(trade_id)
         last, self.last = self.last, number if self.last is None or number > self.last else self.last
