@@ -5,7 +5,7 @@ a new one. What it needs from REST it asks for with a `Fetch`, and is given the 
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar, TypeAlias
 from urllib.parse import urlsplit
 
@@ -41,6 +41,7 @@ class Limits(Struct, frozen=True, kw_only=True):
     cuts a connection by force; the hub replaces it before. `heartbeat_s`: the longest silence on a healthy socket,
     pings included; `ping_s`: seconds between application heartbeats. `subscribe_batch`: channels a subscribe frame.
     `reconnect_s`: the least wait before a new connection, where the venue holds the slot of a dead one.
+    `symbols_per_connection`: instruments on one connection, where the venue counts books and not channels; 0: any.
     """
 
     streams_per_connection: int
@@ -56,6 +57,7 @@ class Limits(Struct, frozen=True, kw_only=True):
     max_frame_bytes: int = 16 * 1024 * 1024
     rest_timeout_s: float = 10.0
     reconnect_s: float = 0.0
+    symbols_per_connection: int = 0
 
 
 class Subscription(Struct, frozen=True, gc=False):
@@ -89,8 +91,8 @@ class BookUpdate(Struct, frozen=True, gc=False):
     `bids_complete`/`asks_complete`: a snapshot holds all levels the venue has on that side, so none are unknown.
     `then`: updates that follow a snapshot and are published as part of it, because the book was at them already.
     `checksum` is what the venue says of the book after this update; `texts` are the venue's own (price, size) digits of
-    `bids` and `asks`, given by venues whose checksum is made of them. `window`: a snapshot of a subscription with just so
-    many levels a side, where that differs from the adapter's `book_window`.
+    `bids` and `asks`, given by venues whose checksum is made of them. `window`: a snapshot of a subscription of
+    just so many levels a side, where that differs from the adapter's `book_window`.
     """
 
     instrument: Instrument
@@ -192,11 +194,13 @@ class Adapter(ABC):
     """what a feed runs when no symbols are configured"""
     candle_intervals: ClassVar[frozenset[str]] = frozenset()
     """intervals the venue's REST has candles for"""
+    candles_per_fetch: ClassVar[int] = 1000
+    """the most candles that one `candles_fetch` brings"""
     trade_ids_contiguous: bool = False
     """the venue numbers a symbol's trades without holes; an instance that reads a form with holes says so"""
     quotes_from_book: ClassVar[bool] = False
     """the venue's own best prices lag behind its book: they are quotes only until the first snapshot"""
-    checksum: ClassVar[Callable[[OrderBook], int] | None] = None
+    checksum: "ClassVar[staticmethod[[OrderBook], int] | None]" = None
     """what `BookUpdate.checksum` is compared with after the update was applied"""
     book_window: ClassVar[int | None] = None
     """the venue keeps just so many levels a side and sends those that move into this window again"""
@@ -225,6 +229,11 @@ class Adapter(ABC):
         path = urlsplit(url).path
         first = next(iter(cls.endpoints))
         return next((name for name, known in cls.endpoints.items() if urlsplit(known).path == path), first)
+
+    @classmethod
+    def may_cross(cls, instrument: Instrument) -> bool:
+        """Tell whether the book of `instrument` may be crossed, as in a call auction, without being wrong."""
+        return False
 
     @classmethod
     @abstractmethod

@@ -49,6 +49,7 @@ class BookKeeper:
         "book",
         "derive",
         "live",
+        "may_cross",
         "want_depth",
     )  # fmt: skip
 
@@ -60,6 +61,7 @@ class BookKeeper:
         self.book = OrderBook(window or settings.kept, window=window is not None)
         self._checksum = adapter.checksum
         self.live = False
+        self.may_cross = False
         self.derive = True
         """Make quotes from this book; ends when the venue's own quote is seen."""
         self.want_depth = want_depth
@@ -107,6 +109,8 @@ class BookKeeper:
 
     def _replace(self, update: BookUpdate) -> None:
         book = self.book
+        if update.window is not None:
+            book.kept, book.window = update.window, True
         book.replace(update.bids, update.asks, bids_complete=update.bids_complete, asks_complete=update.asks_complete)
         for later in update.then:
             book.apply(later.bids, later.asks)
@@ -132,7 +136,7 @@ class BookKeeper:
         bids, asks = book.bids.keys, book.asks.keys
         if bids and asks and bids[-1] < -asks[-1]:
             return None
-        if book.crossed():
+        if book.crossed() and not self.may_cross:
             return f"crossed book: bid {book.bids.best()} at or above ask {book.asks.best()}"
         if book.bids.left or book.asks.left:
             return "the market left the range of the last snapshot"

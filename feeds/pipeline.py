@@ -118,6 +118,7 @@ class Pipeline:
         """Begin to keep `instrument`; its book is `resyncing` until a snapshot came."""
         symbol = instrument.symbol
         keeper = BookKeeper(self.adapter, symbol, self._books, self.sink, want_depth="depth" in self.kinds)
+        keeper.may_cross = self.adapter.may_cross(instrument)
         candles = None
         if "candle" in self.kinds:
             grace = self._candles.grace_ms * NS_PER_MS

@@ -16,7 +16,6 @@ class Repairs:
     """
 
     SHORTEST_S = 60
-    COUNT_MAX = 1000
 
     def __init__(self, adapter: type[Adapter]) -> None:
         self._adapter = adapter
@@ -40,7 +39,7 @@ class Repairs:
             while left:
                 first = left[-1]
                 wanted = []
-                while left and left[-1] < first + self.COUNT_MAX * length:
+                while left and left[-1] < first + self._adapter.candles_per_fetch * length:
                     wanted.append(left.pop())
                 count = (wanted[-1] - first) // length + 1
                 fetch = self._adapter.candles_fetch(instrument, interval, first, count)

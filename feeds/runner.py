@@ -47,12 +47,16 @@ def url_of(adapter: type[Adapter], endpoint: str, base: str) -> str:
 
 
 def _split(subs: Sequence[Subscription], adapter: Adapter) -> Iterator[list[Subscription]]:
+    limits = adapter.limits
     shard: list[Subscription] = []
+    symbols = 0
     for group in _by_symbol(subs):
-        if shard and len(adapter.venue_channels([*shard, *group])) > adapter.limits.streams_per_connection:
+        full = limits.symbols_per_connection and symbols >= limits.symbols_per_connection
+        if shard and (full or len(adapter.venue_channels([*shard, *group])) > limits.streams_per_connection):
             yield shard
-            shard = []
+            shard, symbols = [], 0
         shard += group
+        symbols += 1
     if shard:
         yield shard
 
