@@ -89,8 +89,7 @@ class SharedLimiter(LocalLimiter):
         until_ms = await super().ban(pause_s)
         try:
             left_ms = max(1, until_ms - time.time_ns() // 1_000_000)
-            if await self.client.pttl(self._banned) < left_ms:
-                await self.client.set(self._banned, until_ms, px=left_ms)
+            await self.client.eval(script("ban"), 1, self._banned, left_ms, until_ms)
         except (RedisError, OSError) as error:
             log.warning("the ban is known to this process alone venue=%s error=%s", self.venue, error)
         return until_ms
