@@ -1,0 +1,198 @@
+"""Kraken's WebSocket v1, for recordings: array frames, XBT names, prices as text. No feed subscribes to it.
+
+Documentation: https://docs.kraken.com/api/docs/websocket-v1/book (frozen)
+
+Quirks: trades have no id; the depth stands in the channel's name (`book-1000`); only updates have a checksum (`c`),
+made as v2's; one update may come as two objects in one frame; a level sent again because it moved up is marked `r`.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Literal
+
+import msgspec
+from msgspec import Raw, Struct
+
+from feeds.adapter import Acked, BookUpdate, Event, Fetch, Peek, Refused, Skipped
+from feeds.times import ns_of_seconds
+from feeds.venues.kraken_wire import UNREADABLE, read_levels
+from hub.instruments import Instrument
+from hub.model import Price, Quote, Side, Size, Ticker, Trade
+
+__all__ = ["KrakenV1", "peek_v1"]
+
+_VENUE = "kraken"
+
+
+class _Row(Struct, array_like=True, gc=False):
+    """`["58729.40000","0.45000000","1617666423.606671","r"]`; the last only in updates."""
+
+    price: str
+    volume: str
+    time: str
+
+
+class _Book(Struct, gc=False):
+    """`as`/`bs`: a snapshot; `a`/`b`: an update."""
+
+    as_: list[_Row] | None = msgspec.field(name="as", default=None)
+    bs: list[_Row] | None = None
+    a: list[_Row] = []
+    b: list[_Row] = []
+    c: str | None = None
+
+
+class _Trade(Struct, array_like=True, gc=False):
+    """`["58721.20000","0.02798644","1617666461.465618","s","m",""]`: side and order type are the taker's."""
+
+    price: Price
+    volume: Size
+    time: str
+    side: Literal["b", "s"]
+
+
+class _Best(Struct, array_like=True, gc=False):
+    price: Price
+    whole: int
+    size: Size
+
+
+class _Last(Struct, array_like=True, gc=False):
+    price: Price
+
+
+class _Days(Struct, array_like=True, gc=False):
+    today: Size
+    hours24: Size
+
+
+class _Ticker(Struct, gc=False):
+    a: _Best
+    b: _Best
+    c: _Last
+    v: _Days
+    l: _Days  # noqa: E741 - the venue's name
+    h: _Days
+    o: _Days
+
+
+class _Event(Struct, gc=False):
+    """`{"event":"subscriptionStatus","status":"subscribed","channelName":"book-1000","pair":"XBT/USD"}`."""
+
+    event: str = ""
+    status: str = ""
+    channelName: str = ""
+    pair: str = ""
+    errorMessage: str = ""
+
+
+_decode_parts = msgspec.json.Decoder(list[Raw]).decode
+_decode_name = msgspec.json.Decoder(str).decode
+_decode_book = msgspec.json.Decoder(_Book).decode
+_decode_trades = msgspec.json.Decoder(list[_Trade], strict=False).decode
+_decode_ticker = msgspec.json.Decoder(_Ticker, strict=False).decode
+_decode_event = msgspec.json.Decoder(_Event).decode
+
+_KINDS = {"trade": ("trade",), "ticker": ("quote", "ticker"), "book": ("book",)}
+_SIDES: dict[str, Side] = {"b": "buy", "s": "sell"}
+
+
+def peek_v1(payload: bytes) -> list[Peek]:
+    """See Adapter.peek."""
+    try:
+        parts = _decode_parts(payload)
+        if len(parts) < 4:
+            return []
+        channel, pair = _decode_name(parts[-2]).partition("-")[0], _decode_name(parts[-1])
+        at = None
+        if channel == "trade":
+            at = ns_of_seconds(_decode_trades(parts[1])[-1].time)
+        elif channel == "book":
+            at = _time_of([_decode_book(part) for part in parts[1:-2]])
+        return [Peek(pair, kind, at) for kind in _KINDS.get(channel, ())]
+    except (*UNREADABLE, IndexError):
+        return []
+
+
+def _time_of(books: list[_Book]) -> int | None:
+    times = [row.time for book in books for rows in (book.as_, book.bs, book.a, book.b) for row in rows or ()]
+    return ns_of_seconds(max(times, key=lambda text: (len(text), text))) if times else None
+
+
+class KrakenV1:
+    """Reads the frames of one connection."""
+
+    def __init__(self, instruments: Mapping[str, Instrument]) -> None:
+        self._instruments = instruments
+        self._live: set[str] = set()
+        self._handlers: dict[str, Callable[[Instrument, list[Raw], str, int], list[Event | Fetch]]] = {
+            "book": self._book,
+            "trade": self._trades,
+            "ticker": self._ticker,
+        }
+
+    def receive(self, payload: bytes, ts_recv: int) -> list[Event | Fetch]:
+        """Read one frame; ValueError or RecursionError where it cannot be read."""
+        parts = _decode_parts(payload)
+        if len(parts) < 4:
+            raise ValueError("an array of fewer than four parts")
+        name, pair = _decode_name(parts[-2]), _decode_name(parts[-1])
+        instrument = self._instruments.get(pair)
+        if instrument is None:
+            return [Skipped("unknown symbol")]
+        channel, _, depth = name.partition("-")
+        handler = self._handlers.get(channel)
+        if handler is None:
+            return [Skipped("unknown channel")]
+        return handler(instrument, parts[1:-2], depth, ts_recv)
+
+    def answer(self, payload: bytes) -> list[Event | Fetch]:
+        """Read a frame that is no array."""
+        event = _decode_event(payload)
+        if event.event != "subscriptionStatus":
+            known = event.event in {"heartbeat", "systemStatus", "pong"}
+            return [] if known else [Skipped("unknown message")]
+        channel = f"{event.channelName.partition('-')[0]}:{event.pair}"
+        if event.status == "error":
+            return [Refused((channel,), event.errorMessage)]
+        return [Acked((channel,))] if event.status == "subscribed" else []
+
+    def _trades(self, instrument: Instrument, parts: list[Raw], depth: str, ts_recv: int) -> list[Event | Fetch]:
+        return [
+            Trade(
+                _VENUE, instrument.symbol, "", ns_of_seconds(row.time), ts_recv, 0,
+                row.price, row.volume, _SIDES[row.side], "",
+            )
+            for row in _decode_trades(parts[0])
+        ]  # fmt: skip
+
+    def _ticker(self, instrument: Instrument, parts: list[Raw], depth: str, ts_recv: int) -> list[Event | Fetch]:
+        m = _decode_ticker(parts[0])
+        symbol = instrument.symbol
+        return [
+            Quote(_VENUE, symbol, "", None, ts_recv, 0, m.b.price, m.b.size, m.a.price, m.a.size),
+            Ticker(
+                _VENUE, symbol, "", None, ts_recv, 0, m.c.price, m.o.hours24, m.h.hours24, m.l.hours24,
+                m.v.hours24, None, m.b.price, m.a.price,
+            ),
+        ]  # fmt: skip
+
+    def _book(self, instrument: Instrument, parts: list[Raw], depth: str, ts_recv: int) -> list[Event | Fetch]:
+        books = [_decode_book(part) for part in parts]
+        snapshot = any(book.as_ is not None or book.bs is not None for book in books)
+        if not snapshot and instrument.symbol not in self._live:
+            return [Skipped("book before its snapshot")]
+        self._live.add(instrument.symbol)
+        asks, ask_texts = read_levels(
+            [(row.price, row.volume) for book in books for row in (*(book.as_ or ()), *book.a)], falling=False
+        )
+        bids, bid_texts = read_levels(
+            [(row.price, row.volume) for book in books for row in (*(book.bs or ()), *book.b)], falling=True
+        )
+        checksums = [int(book.c) for book in books if book.c is not None]
+        window = (int(depth) if depth.isdecimal() else 10) if snapshot else None
+        return [
+            BookUpdate(
+                instrument, snapshot, bids, asks, _time_of(books), ts_recv, True, True, (),
+                checksums[-1] if checksums else None, (bid_texts, ask_texts), window,
+            )
+        ]  # fmt: skip
