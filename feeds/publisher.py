@@ -124,6 +124,13 @@ class Publisher:
     # batches
 
     def _flush(self) -> None:
+        """Send the next batch. It runs in callbacks, where an exception would be logged and publishing just end."""
+        try:
+            self._send_batch()
+        except Exception as error:
+            self._fail(error)
+
+    def _send_batch(self) -> None:
         link = self._link
         if link is None:
             return
