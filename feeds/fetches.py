@@ -52,6 +52,9 @@ class FetchQueue:
             self._queue.put_nowait((priority, next(self._order), job))
         except asyncio.QueueFull:
             self.counters["fetches_dropped"] += 1
+            if priority == BOOKS and job.wanted():
+                # The adapter waits for it and asks for no other: dropped, its book would never come back.
+                asyncio.get_running_loop().call_later(job.backoff.next_s(), self._put, job)
 
     async def run(self) -> None:
         """Work until cancelled."""
