@@ -5,15 +5,21 @@ import os
 from feeds.adapter import Adapter
 from feeds.venues.binance import Binance
 from feeds.venues.binance_futures import BinanceFutures
+from feeds.venues.coinbase import Coinbase
 from feeds.venues.deribit import Deribit
+from feeds.venues.kraken import Kraken
+from feeds.venues.okx import Okx
 from hub.errors import ConfigError
 
 __all__ = ["ADAPTERS", "adapter_of", "credentials_of"]
 
 ADAPTERS: dict[str, type[Adapter]] = {
     "binance": Binance,
+    "coinbase": Coinbase,
     "deribit": Deribit,
     "binance_futures": BinanceFutures,
+    "kraken": Kraken,
+    "okx": Okx,
 }
 
 

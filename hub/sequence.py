@@ -101,7 +101,9 @@ class TradeIds:
         self._order: deque[str] = deque()
 
     def new(self, trade_id: str) -> bool:
-        """Note `trade_id`; False when it was seen before."""
+        """Note `trade_id`; False when it was seen before. A venue that gives none (``) cannot be asked."""
+        if not trade_id:
+            return True
         seen = self._seen
         if trade_id in seen:
             return False
