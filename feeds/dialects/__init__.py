@@ -2,12 +2,14 @@
 
 from feeds.dialects.base import Dialect
 from feeds.dialects.binance import BinanceDialect
+from feeds.dialects.deribit import DeribitDialect
 from hub.errors import ConfigError
 
 __all__ = ["DIALECTS", "dialect_of"]
 
 DIALECTS: dict[str, type[Dialect]] = {
     "binance": BinanceDialect,
+    "deribit": DeribitDialect,
 }
 
 

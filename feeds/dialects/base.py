@@ -163,7 +163,7 @@ class Conversation(ABC):
         return []
 
     def tick(self) -> list[bytes]:
-        """Return heartbeats in the venue's own form; called at the pace of pings."""
+        """Return heartbeats in the venue's own form; called at the pace of pings. Refused cuts the connection."""
         return []
 
     def shutdown(self, ts: int) -> list[bytes]:

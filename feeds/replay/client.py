@@ -135,6 +135,11 @@ class Client:
             if loop.time() - self._ponged > 3 * self._ping_s:
                 self.end(WSCloseCode.POLICY_VIOLATION, "Pong timeout")
                 return
-            for frame in self.conversation.tick():
+            try:
+                frames = self.conversation.tick()
+            except Refused as refused:
+                self.end(refused.code, refused.reason)
+                return
+            for frame in frames:
                 self.send(frame)
             await self._socket.ping(b"%d" % int(loop.time() * 1000))
