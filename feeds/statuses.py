@@ -59,6 +59,19 @@ class StatusBoard:
         return Status(self.venue, symbol, "", None, now, 0, state, kind, reason, self._since[symbol])
 
     def note(self, symbol: str, kind: str | None, reason: str, now: int) -> Status:
-        """Announce a loss that changes no state: what follows is good again."""
-        state = self.state(symbol)
+        """Announce a loss that changes no state: what follows is good again.
+
+        It becomes the newest status, so where something is wrong at the moment it says that as well.
+        """
+        state, affected, was = self._said.get(symbol, ("live", None, ""))
+        if state != "live":
+            kind, reason = affected, f"{reason}; {was}"
         return Status(self.venue, symbol, "", None, now, 0, state, kind, reason, self._since.get(symbol, now))
+
+    def again(self, now: int) -> list[Status]:
+        """Return what was last said of each symbol, to be said once more."""
+        return [
+            Status(self.venue, symbol, "", None, now, 0, state, kind, reason, self._since[symbol])
+            for symbol, (state, kind, reason) in self._said.items()
+            if symbol != VENUE_WIDE
+        ]
