@@ -355,8 +355,13 @@ class Pipeline:
         self._say(self.board.mark("*", None, state, reason, now))
 
     def new_epoch(self, reason: str, now: int) -> None:
-        """Ids start again: the venue's status says so, and every book begins with a snapshot."""
+        """Ids start again: the venue's status says so, and every book begins with a snapshot.
+
+        States are said again, because those said last may be among what was dropped.
+        """
         self.sink.publish(self.board.note("*", None, reason, now))
+        for status in self.board.again(now):
+            self.sink.publish(status)
         for state in self._symbols.values():
             state.keeper.republish()
 
