@@ -397,6 +397,8 @@ class Pipeline:
             if state.streams_lost:
                 continue
             for kind, count in (("quote", state.quote_count), ("book", state.book_count)):
+                if kind == "book" and not state.keeper.live:
+                    continue  # it waits for a snapshot: its updates are held, not missing
                 cadence = self._cadences.setdefault((symbol, kind), Cadence())
                 if cadence.tick(count, min(elapsed_s, 5.0)):
                     usual = f"nothing for {cadence.silent_s:.0f} s, usually one every {cadence.gap_s:.1f} s"
