@@ -7,6 +7,7 @@ from feeds.venues.binance import Binance
 from feeds.venues.binance_futures import BinanceFutures
 from feeds.venues.coinbase import Coinbase
 from feeds.venues.deribit import Deribit
+from feeds.venues.hyperliquid import Hyperliquid
 from feeds.venues.kraken import Kraken
 from feeds.venues.okx import Okx
 from hub.errors import ConfigError
@@ -20,6 +21,7 @@ ADAPTERS: dict[str, type[Adapter]] = {
     "binance_futures": BinanceFutures,
     "kraken": Kraken,
     "okx": Okx,
+    "hyperliquid": Hyperliquid,
 }
 
 
