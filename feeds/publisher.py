@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable
 
 from redis.exceptions import RedisError
 
+from feeds.backlog import compacted
 from feeds.batch import Batch, BatchEncoder, Item, Renewal, Withdrawal
 from hub.builder import MessageBuilder
 from hub.config import HistorySettings, PublisherSettings
@@ -26,7 +27,7 @@ from hub.instruments import Instrument
 from hub.keys import Keys
 from hub.lease import Lease
 from hub.link import Link, RedisReplyError, pack
-from hub.model import Book, Message, is_event, kind_of
+from hub.model import Book, Message
 
 __all__ = ["Publisher"]
 
@@ -36,6 +37,7 @@ BATCH_MAX = 2000
 UPKEEP_S = 600.0
 RETRY_CAP_S = 2.0
 REFUSED_PAUSE_S = 1.0
+AGAIN_PAUSE_S = 0.2
 
 
 class Publisher:
@@ -102,21 +104,10 @@ class Publisher:
 
     def _compact(self) -> None:
         """Bound what is held: the newest of each state channel, the last events."""
-        states: dict[tuple[str, str], Item] = {}
-        events: list[Item] = []
-        for item in self._pending:
-            if isinstance(item, Message) and not is_event(kind_of(item)):
-                states[kind_of(item), item.symbol] = item
-                continue
-            events.append(item)
-            if isinstance(item, Withdrawal):
-                states.pop((item.kind, item.symbol), None)
-        excess = len(events) - self._settings.buffer
-        if excess > 0:
-            del events[:excess]
-            self.counters["events_dropped"] += excess
+        self._pending, dropped = compacted(self._pending, self._settings.buffer)
+        if dropped:
+            self.counters["events_dropped"] += dropped
             self._lost_events = True
-        self._pending = [*events, *states.values()]
 
     def know(self, rows: Iterable[Instrument]) -> None:
         self.encoder.know(rows)
@@ -200,26 +191,23 @@ class Publisher:
             link = await self._connect()
             try:
                 await self._resume(link)
+                self._link = link
+                self._flush()
+                await asyncio.wait({link.closed, self._fatal}, return_when=asyncio.FIRST_COMPLETED)
+                if self._fatal.done():
+                    self._fatal.result()
             except LeaseHeld as error:
                 raise LeaseLost(self.venue, str(error)) from error
             except (ConnectionError, RedisReplyError, RedisError, OSError) as error:
                 log.warning("redis went away again venue=%s reason=%s", self.venue, error)
-                link.close()
-                await asyncio.sleep(0.2)
-                continue
-            self._link = link
-            self._flush()
-            try:
-                await asyncio.wait({link.closed, self._fatal}, return_when=asyncio.FIRST_COMPLETED)
-                if self._fatal.done():
-                    self._fatal.result()
+                await asyncio.sleep(AGAIN_PAUSE_S)
             finally:
                 self._link, self._busy = None, True
                 link.close()
             self.counters["redis_reconnects"] += 1
+            log.warning("redis connection lost venue=%s held=%d", self.venue, len(self._pending))
             if self._lost_events:
                 await asyncio.sleep(REFUSED_PAUSE_S)
-            log.warning("redis connection lost venue=%s held=%d", self.venue, len(self._pending))
 
     async def _connect(self) -> Link:
         delay = 0.05
@@ -238,19 +226,17 @@ class Publisher:
             raise info
         run_id = _field(info, "run_id")
         first, same = not self._run_id, run_id == self._run_id
-        self._run_id = run_id
         await self.lease.confirm()
-        if first:
-            return
-        if same and not self._lost_events:
-            if self._unconfirmed is not None:
-                batch, self._unconfirmed = self._unconfirmed, None
-                # Series are left out: adding a size twice would be wrong, and a missing sample is not.
-                self._resent = True
-                await self._send(link, batch.core, batch.core_count)
-            return
-        reason = "events were dropped while Redis was away" if same else "Redis came back as another run"
-        await self._begin_epoch(link, reason)
+        if not first and (self._lost_events or not same):
+            reason = "events were dropped while Redis was away" if same else "Redis came back as another run"
+            await self._begin_epoch(link, reason)
+        elif self._unconfirmed is not None:
+            # Series are left out: adding a size twice would be wrong, and a missing sample is not.
+            self._resent = True
+            await self._send(link, self._unconfirmed.core, self._unconfirmed.core_count)
+            self._unconfirmed = None
+        # Only now: a link that breaks on the way here must find the same differences again.
+        self._run_id = run_id
 
     async def _begin_epoch(self, link: Link, reason: str) -> None:
         # Until all of this is done, a link that breaks again must lead back here.

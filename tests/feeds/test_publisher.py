@@ -288,8 +288,6 @@ async def test_readers_who_join_trades_at_any_moment_miss_none(redis_url: str) -
 
 # the connection breaks
 
-RESENT = pytest.mark.xfail(reason="_resume forgets the unconfirmed batch before it was sent again", strict=False)
-
 
 async def cut(url: str, times: int, pause_s: float) -> None:
     """Close every connection of a publisher, as a network would."""
@@ -305,7 +303,7 @@ async def cut(url: str, times: int, pause_s: float) -> None:
     await client.aclose()
 
 
-@pytest.mark.parametrize("pause_s", [0.15, pytest.param(0.004, marks=RESENT)])
+@pytest.mark.parametrize("pause_s", [0.15, 0.004])
 async def test_a_broken_connection_loses_nothing_and_repeats_nothing(redis_url: str, pause_s: float) -> None:
     """Also where it breaks again while the last batch is sent again: same ids, one entry each, no new epoch."""
     settings = PublisherSettings(log_trades=1_000_000)
@@ -329,7 +327,7 @@ async def test_a_broken_connection_loses_nothing_and_repeats_nothing(redis_url: 
         assert it.publisher.counters["redis_errors"] == 0
 
 
-@pytest.mark.parametrize("cuts", [1, pytest.param(2, marks=RESENT), pytest.param(5, marks=RESENT)])
+@pytest.mark.parametrize("cuts", [1, 2, 5])
 async def test_a_connection_that_breaks_while_a_batch_is_sent_again_loses_nothing(redis_url: str, cuts: int) -> None:
     async with Proxy.before(redis_url) as proxy, rig(proxy.url) as it:
         epoch = it.publisher.epoch
@@ -469,7 +467,6 @@ class BreakingLease(Lease):
         await super().confirm()
 
 
-@pytest.mark.xfail(reason="_resume notes the new run_id before the new epoch has begun")
 async def test_redis_that_breaks_again_while_it_comes_back_is_still_another_run(server: EmbeddedRedis) -> None:
     async with rig(server.url, lease=BreakingLease) as it:
         epoch = it.publisher.epoch
@@ -521,7 +518,6 @@ async def test_too_much_to_hold_is_dropped_and_said(server: EmbeddedRedis) -> No
         assert ((await it.newest("status:venue:*")) or {})["reason"] == "new epoch"
 
 
-@pytest.mark.xfail(reason="_compact drops withdrawals like events")
 @pytest.mark.parametrize("wiped", [False, True], ids=["with its data", "wiped"])
 async def test_what_was_withdrawn_stays_away_however_much_was_dropped(server: EmbeddedRedis, wiped: bool) -> None:
     async with rig(server.url, publisher=PublisherSettings(buffer=50)) as it:
@@ -583,7 +579,6 @@ async def test_a_larger_epoch_of_somebody_else_stops_at_once(redis_url: str) -> 
             await asyncio.wait_for(it.running, 5)
 
 
-@pytest.mark.xfail(reason="Publisher.run leaves the link open when _resume raises LeaseLost")
 async def test_a_lease_that_went_to_somebody_else_stops_at_the_next_connection(redis_url: str) -> None:
     async with rig(redis_url) as it:
         it.publisher.publish(trade(1))
