@@ -337,8 +337,8 @@ class Kraken(Adapter):
         instrument = self._instruments.get(item.symbol)
         if instrument is None:
             return [Skipped("unknown symbol")]
-        bids, bid_texts = read_levels(_texts(item.bids), falling=True)
-        asks, ask_texts = read_levels(_texts(item.asks), falling=False)
+        bids, bid_texts = read_levels(_texts(item.bids), falling=True) if item.bids else ([], [])
+        asks, ask_texts = read_levels(_texts(item.asks), falling=False) if item.asks else ([], [])
         at = ns_of_rfc3339(item.timestamp) if item.timestamp is not None else None
         snapshot = kind == "snapshot"
         if not snapshot:

@@ -1,6 +1,6 @@
 """Wire formats of Kraken's WebSocket v2 and REST: what the JSON looks like. Rules are in feeds/venues/kraken.py."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from decimal import Decimal
 from typing import Annotated, TypeAlias
 
@@ -142,19 +142,32 @@ read_ticker_items = Items(TickerItem)
 UNREADABLE = (ValueError, RecursionError)
 
 
-def read_levels(rows: Iterable[tuple[str, str]], *, falling: bool) -> tuple[list[Level], list[tuple[str, str]]]:
+def read_levels(rows: Sequence[tuple[str, str]], *, falling: bool) -> tuple[list[Level], list[tuple[str, str]]]:
     """Return levels best first, and of each the digits that the checksum is made of; ValueError where one is none.
 
     The venue orders the levels of an update in no way and may repeat a price: the last one counts.
     """
-    found: dict[float, tuple[float, float, str, str]] = {}
+    if len(rows) == 1:
+        price_text, size_text = rows[0]
+        return [_level(price_text, size_text)], [(_digits(price_text), _digits(size_text))]
+    found: dict[Level, tuple[str, str]] = {}
+    places: dict[float, Level] = {}
     for price_text, size_text in rows:
-        price, size = float(price_text), float(size_text)
-        if not (-1e30 < price < 1e30 and 0 <= size < 1e30):
-            raise ValueError(f"no level: {price_text[:40]} {size_text[:40]}")
-        found[price] = price, size, _digits(price_text), _digits(size_text)
-    ordered = sorted(found.values(), reverse=falling) if len(found) > 1 else found.values()
-    return [(row[0], row[1]) for row in ordered], [(row[2], row[3]) for row in ordered]
+        level = _level(price_text, size_text)
+        known = places.get(level[0])
+        if known is not None:
+            del found[known]
+        places[level[0]] = level
+        found[level] = (_digits(price_text), _digits(size_text))
+    ordered = sorted(found, reverse=falling)
+    return ordered, [found[level] for level in ordered]
+
+
+def _level(price_text: str, size_text: str) -> Level:
+    price, size = float(price_text), float(size_text)
+    if not (-1e30 < price < 1e30 and 0 <= size < 1e30):
+        raise ValueError(f"no level: {price_text[:40]} {size_text[:40]}")
+    return price, size
 
 
 def _digits(text: str) -> str:
