@@ -26,7 +26,7 @@ _COLLATERAL = {0: "USDC", 235: "USDE", 268: "USDT0", 360: "USDH"}
 
 
 def instruments_of(venue: str, body: bytes) -> list[Instrument]:
-    """Read `meta` or `spotMeta`, with or without contexts, or the metas of all exchanges; WireError for anything else."""
+    """Read `meta` or `spotMeta`, contexts allowed, or the metas of all exchanges; WireError for anything else."""
     try:
         # A list is one of metas, or of a meta and the contexts of its coins.
         parts = [bytes(part) for part in decode_parts(body)] if body.lstrip()[:1] == b"[" else [body]
