@@ -26,13 +26,14 @@ _price = itemgetter(0)
 class _Chain:
     """A book's channel: the last `change_id`, and the id before it, by which a repeat of the last message is known."""
 
-    __slots__ = ("asked", "before", "grouped", "instrument", "last", "live", "timestamp")
+    __slots__ = ("asked", "before", "grouped", "instrument", "last", "live", "reason", "timestamp")
 
     def __init__(self, instrument: Instrument, grouped: bool) -> None:
         self.instrument, self.grouped = instrument, grouped
         self.live = False
         self.last = self.timestamp = 0
         self.before: int | None = None
+        self.reason = "no snapshot of the book came"
         self.asked: int | None = None
         """ts_recv from which a snapshot is waited for, 0 until a message came since; None: it was not asked for"""
 
@@ -63,8 +64,8 @@ class Books:
             if m.change_id == chain.last and m.prev_change_id == chain.before:
                 return [Skipped("repeated book message")]
             chain.live = False
-            reason = f"sequence gap: expected a change after {chain.last}, received one after {m.prev_change_id}"
-            return [BookGap(chain.instrument, reason, ts_recv)]
+            chain.reason = f"sequence gap: expected a change after {chain.last}, received one after {m.prev_change_id}"
+            return [BookGap(chain.instrument, chain.reason, ts_recv)]
         chain.before, chain.last = m.prev_change_id, m.change_id
         bids, asks = _levels(m.bids), _levels(m.asks)
         _sort(bids, asks)
@@ -122,7 +123,8 @@ class Books:
         if chain.asked == 0:
             chain.asked = ts_recv
         if chain.asked is None or ts_recv - chain.asked >= _SNAPSHOT_WAIT_NS:
-            return [BookGap(chain.instrument, "no snapshot of the book came", ts_recv)]
+            chain.asked = None
+            return [BookGap(chain.instrument, chain.reason, ts_recv)]
         return [Skipped("change before the snapshot")]
 
 

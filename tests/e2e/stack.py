@@ -67,18 +67,31 @@ class Part:
 
 
 class Stack:
-    """Venue server on recorded sessions, feed and gateway on a given Redis. `async with` ends what was started."""
+    """Venue server on recorded sessions, feed and gateway on a given Redis. `async with` ends what was started.
 
-    def __init__(self, folder: Path, redis_url: str, sessions: Sequence[Path], symbols: Sequence[str]) -> None:
+    Without `instruments` the venue's list is the sessions' own; Binance's lies beside them.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        redis_url: str,
+        sessions: Sequence[Path],
+        symbols: Sequence[str],
+        venue: str = "binance",
+        instruments: Path | None = None,
+    ) -> None:
         self.folder, self.redis_url, self.sessions, self.symbols = folder, redis_url, list(sessions), list(symbols)
+        self.name = venue
+        self.instruments = EXCHANGE_INFO if venue == "binance" and instruments is None else instruments
         self.venue_port, self.gateway_port = free_port(), free_port()
         self.env = {
             **{key: value for key, value in os.environ.items() if not key.startswith("TICKWIRE_")},
             "PYTHONUNBUFFERED": "1",
             "TICKWIRE_REDIS__URL": redis_url,
-            "TICKWIRE_VENUES__BINANCE__WS_URL": f"ws://127.0.0.1:{self.venue_port}",
-            "TICKWIRE_VENUES__BINANCE__REST_URL": f"http://127.0.0.1:{self.venue_port}",
-            "TICKWIRE_VENUES__BINANCE__SYMBOLS": repr(list(symbols)).replace("'", '"'),
+            f"TICKWIRE_VENUES__{venue.upper()}__WS_URL": f"ws://127.0.0.1:{self.venue_port}",
+            f"TICKWIRE_VENUES__{venue.upper()}__REST_URL": f"http://127.0.0.1:{self.venue_port}",
+            f"TICKWIRE_VENUES__{venue.upper()}__SYMBOLS": repr(list(symbols)).replace("'", '"'),
             "TICKWIRE_PUBLISHER__LOG_TRADES": "200000",
             "TICKWIRE_PUBLISHER__LOG_BOOKS": "200000",
         }
@@ -107,16 +120,21 @@ class Stack:
 
     async def venue(self, *flags: str, speed: float = 1.0) -> Part:
         """Start the venue server and wait until it answers."""
+        listed = ("--instruments", str(self.instruments)) if self.instruments is not None else ()
         part = await self._add(
-            "venue", "feeds.replay", "binance", *map(str, self.sessions), "--instruments", str(EXCHANGE_INFO),
+            "venue", "feeds.replay", self.name, *map(str, self.sessions), *listed,
             "--port", str(self.venue_port), "--speed", str(speed), *flags,
         )  # fmt: skip
-        await until(lambda: self.get(f"http://127.0.0.1:{self.venue_port}/api/v3/ping"), "venue server answers")
+        await until(self.venue_answers, "venue server answers")
         return part
+
+    async def venue_answers(self) -> bool:
+        async with aiohttp.ClientSession() as session, session.get(f"http://127.0.0.1:{self.venue_port}/"):
+            return True
 
     async def feed(self, *, wait: bool = True) -> Part:
         """Start the feed and, unless told otherwise, wait until every book is live."""
-        part = await self._add("feed", "feeds", "binance")
+        part = await self._add("feed", "feeds", self.name)
         if wait:
             await until(self.books_live, "every book is live")
         return part
@@ -142,9 +160,9 @@ class Stack:
 
     async def epoch(self) -> int:
         """Return the epoch that the feed's pulse names; 0 where it has none."""
-        value: Any = await self.redis.get("md:alive:binance")
+        value: Any = await self.redis.get(f"md:alive:{self.name}")
         return int(value or 0)
 
     async def books_live(self) -> bool:
-        keys = [f"md:book:binance:{symbol}" for symbol in self.symbols]
+        keys = [f"md:book:{self.name}:{symbol}" for symbol in self.symbols]
         return await self.redis.exists(*keys) == len(keys)
