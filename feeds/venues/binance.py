@@ -414,7 +414,7 @@ class Binance(Adapter):
         return [self._candle(instrument, fetch.interval, row, ts_recv) for row in rows]
 
     def _candle(self, instrument: Instrument, interval: str, row: Kline, ts_recv: int) -> Candle:
-        volume, notional, bought, bought_notional = (Decimal(row[at]) for at in (5, 7, 9, 10))
+        volume, notional, bought, bought_notional = (Decimal(repr(row[at])) for at in (5, 7, 9, 10))
         return CANDLE_TYPES[interval](
             venue=self.venue,
             symbol=instrument.symbol,
@@ -423,10 +423,10 @@ class Binance(Adapter):
             ts_recv=ts_recv,
             ts_pub=0,
             start=row[0] * NS_PER_MS,
-            open=float(row[1]),
-            high=float(row[2]),
-            low=float(row[3]),
-            close=float(row[4]),
+            open=row[1],
+            high=row[2],
+            low=row[3],
+            close=row[4],
             volume=float(volume),
             notional=float(notional),
             vwap=float(notional / volume) if volume else None,

@@ -146,7 +146,7 @@ class ExchangeInfo(Struct):
     symbols: list[Symbol]
 
 
-Kline = tuple[int, str, str, str, str, str, int, str, int, str, str, str]
+Kline = tuple[Millis, Price, Price, Price, Price, Size, Millis, Size, Id, Size, Size, str]
 """open time, open, high, low, close, volume, close time, quote volume, trades, taker base, taker quote, unused"""
 
 decode_frame = msgspec.json.Decoder(Frame).decode
@@ -158,7 +158,7 @@ decode_diff = msgspec.json.Decoder(Diff, strict=False).decode
 decode_ticker = msgspec.json.Decoder(Ticker, strict=False).decode
 decode_snapshot = msgspec.json.Decoder(DepthSnapshot, strict=False).decode
 decode_info = msgspec.json.Decoder(ExchangeInfo, strict=False).decode
-decode_klines = msgspec.json.Decoder(list[Kline]).decode
+decode_klines = msgspec.json.Decoder(list[Kline], strict=False).decode
 
 #: What msgspec raises on bytes it cannot read: text that is no UTF-8 and endless nesting included.
 UNREADABLE = (ValueError, RecursionError)
