@@ -6,6 +6,7 @@ one that did not read for the stall timeout.
 
 import asyncio
 import logging
+import random
 import time
 from typing import Protocol
 
@@ -23,6 +24,11 @@ logger = logging.getLogger(__name__)
 
 TICK_S = 0.5
 PINGS_PER_IDLE_TIMEOUT = 3
+#: At the end of the gateway: time between two closes where that is enough for all clients, and how long each may take.
+CLOSE_EVERY_S = 0.001
+ANSWER_S = 2.0
+#: Clients come back after so many ms, at random: from the first number to the second, and 1 ms more per client.
+RECONNECT_MS = (100, 1000)
 
 
 class Client(Protocol):
@@ -70,7 +76,7 @@ class Clients:
         self._count += 1
         self.opened += 1
         if self.draining:
-            client.close(CloseCode.RESTART, "the gateway is restarting")
+            self._send_away(client)
 
     def remove(self, client: Client, code: int | None = None) -> None:
         """Take a client out of everything, before it is sent a close frame with `code`; harmless when it is out."""
@@ -152,15 +158,28 @@ class Clients:
             else:
                 client.ping()
 
-    async def close_all(self, timeout_s: float = 2.0) -> None:
-        """Ask every client to reconnect elsewhere; whoever is not gone after `timeout_s` is cut off."""
+    async def close_all(self, over_s: float = 0.0) -> None:
+        """Ask every client to reconnect, one after the other over `over_s` at most: who comes back costs more than who
+        leaves. Whoever has not answered ANSWER_S after the last (less where `over_s` is short) is cut off."""
         self.draining = True
-        for client in [client for bucket in self._buckets for client in bucket]:
-            client.close(CloseCode.RESTART, "the gateway is restarting")
-        deadline = time.monotonic() + timeout_s
+        clients = [client for bucket in self._buckets for client in bucket]
+        every_s = min(CLOSE_EVERY_S, over_s / max(1, len(clients)))
+        began = time.monotonic()
+        for number, client in enumerate(clients):
+            ahead_s = began + number * every_s - time.monotonic()
+            if ahead_s > 0.005:
+                await asyncio.sleep(ahead_s)
+            if client.bucket >= 0:
+                self._send_away(client)
+        deadline = time.monotonic() + min(ANSWER_S, max(0.3, over_s))
         while self._closing and time.monotonic() < deadline:  # noqa: ASYNC110 - each connection would need an event
             await asyncio.sleep(0.02)
         if self._closing:
             logger.info("clients did not answer the close frame count=%d", len(self._closing))
         for client in list(self._closing):
             client.abort()
+
+    def _send_away(self, client: Client) -> None:
+        first, last = RECONNECT_MS
+        hint = random.randint(first, last + self._count)
+        client.close(CloseCode.RESTART, f"the gateway is restarting; reconnect_ms={hint}")

@@ -1,6 +1,7 @@
 """Numbers for Prometheus. The hot path only counts in ints; they become metrics when somebody asks.
 
-Labels are paths of the route table, methods and status classes: nothing that a client can choose.
+Labels are paths of the route table, methods and status classes: nothing that a client can choose. Of several workers on
+one port any answers for all, with the label `worker` (gateway/siblings.py).
 """
 
 from collections import Counter
@@ -16,6 +17,7 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.registry import Collector
 
 from gateway.runtime import Runtime
+from gateway.siblings import Siblings
 
 __all__ = ["GatewayCollector", "RequestCounter", "make_registry", "metrics"]
 
@@ -87,4 +89,6 @@ def make_registry(runtime: Runtime, requests: RequestCounter) -> CollectorRegist
 
 @get("/metrics", include_in_schema=False)
 async def metrics(state: State) -> Response[bytes]:
-    return Response(generate_latest(state.registry), media_type=CONTENT_TYPE_LATEST)
+    siblings: Siblings | None = state.get("siblings")
+    text = generate_latest(state.registry) if siblings is None else await siblings.collect()
+    return Response(text, media_type=CONTENT_TYPE_LATEST)

@@ -15,7 +15,7 @@ from gateway.runtime import runtime_of
 from hub.config import GatewaySettings
 from hub.errors import ConfigError
 
-__all__ = ["GatewayServer", "listen", "refuse_remote", "serve"]
+__all__ = ["GatewayServer", "listen", "refuse_remote", "reserve", "serve"]
 
 BACKLOG = 4096
 #: The kernel's send buffer per client (it doubles the number): small, so that a slow reader shows early.
@@ -42,8 +42,26 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def listen(settings: GatewaySettings) -> socket.socket:
-    """Open the listening socket; ConfigError where that is impossible."""
+def reserve(settings: GatewaySettings, *, take_over: bool = False) -> socket.socket:
+    """Bind the port, so that this gateway's processes may listen on it; ConfigError where that is impossible.
+
+    The kernel spreads new connections over all who listen. But a port that another gateway has by mistake must not
+    be shared in silence: only with `take_over` is it.
+    """
+    if not take_over:
+        _bound(settings, shared=False).close()
+    return _bound(settings, shared=True)
+
+
+def listen(settings: GatewaySettings, *, take_over: bool = False) -> socket.socket:
+    """Open the listening socket; as `reserve`."""
+    listener = reserve(settings, take_over=take_over)
+    listener.listen(BACKLOG)
+    listener.setblocking(False)
+    return listener
+
+
+def _bound(settings: GatewaySettings, *, shared: bool) -> socket.socket:
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
             settings.host or None, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -56,14 +74,14 @@ def listen(settings: GatewaySettings) -> socket.socket:
         # Accepted sockets inherit both.
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
+        if shared:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         listener.bind(address)
-        listener.listen(BACKLOG)
-        listener.setblocking(False)
     except OSError as error:
         listener.close()
         raise ConfigError(
-            f"cannot listen on {settings.host}:{settings.port}: {error.strerror}. Stop what uses the port, or set "
-            "gateway.port (--port)"
+            f"cannot listen on {settings.host}:{settings.port}: {error.strerror}. Stop what uses the port, set "
+            "gateway.port (--port), or take over from a running gateway (--take-over)"
         ) from error
     return listener
 
@@ -83,7 +101,8 @@ class GatewayServer(uvicorn.Server):
         for server in self.servers:
             server.close()
         # uvicorn does not know these connections any more, yet its listener waits until they are gone.
-        await runtime_of(self._app).clients.close_all()
+        runtime = runtime_of(self._app)
+        await runtime.clients.close_all(runtime.settings.gateway.drain_s)
         await super().shutdown(sockets)
 
 

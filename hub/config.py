@@ -116,10 +116,15 @@ class GatewaySettings(_Settings, frozen=True):
     Per WebSocket connection: `max_frame_bytes` bounds a client's message, `max_subscriptions` its channels and
     patterns, `queue_bytes` the events kept while it does not read. It is closed when nothing was heard from it for
     `idle_timeout_s` (pings are answered meanwhile), or when it did not read for `stall_timeout_s`.
+
+    `workers` processes share the port. A gateway that ends asks its clients to leave one after the other, over
+    `drain_s` at most.
     """
 
     host: str = "127.0.0.1"
     port: int = 8000
+    workers: int = 1
+    drain_s: float = 10.0
     allow_remote_without_auth: bool = False
     max_frame_bytes: int = 65_536
     max_subscriptions: int = 5000
@@ -246,6 +251,8 @@ def _check(settings: Settings) -> None:
             need(kind in simple, f"venues.{venue}.kinds", kind, ", ".join(simple))
     for name, port in (("gateway.port", settings.gateway.port), ("redis.port", settings.redis.port)):
         need(0 < port < 65_536, name, port, "1 to 65535")
+    need(1 <= settings.gateway.workers <= 256, "gateway.workers", settings.gateway.workers, "1 to 256")
+    need(0 <= settings.gateway.drain_s <= 600, "gateway.drain_s", settings.gateway.drain_s, "0 to 600")
     books = settings.books
     need(1 <= books.levels <= 5000, "books.levels", books.levels, "1 to 5000")
     need(books.kept >= books.levels, "books.kept", books.kept, f"at least books.levels ({books.levels})")

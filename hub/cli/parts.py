@@ -15,6 +15,9 @@ __all__ = ["DEFAULT_VENUES", "build_parts", "gateway_address", "venues_of"]
 
 DEFAULT_VENUES = ("binance",)
 
+#: Clients are asked to leave within this time, because everything has to be stopped in a few seconds.
+DRAIN_S = 0.3
+
 REDIS, VENUE_SERVER, FEEDS, GATEWAY = range(4)
 
 
@@ -48,6 +51,7 @@ def build_parts(
         listens = partial(_listens, "127.0.0.1", demo_port)
         parts.append(_part(f"venue-{demo.VENUE}", command, VENUE_SERVER, env, listens))
     parts += [_part(f"feed-{venue}", ["-m", "feeds", venue], FEEDS, env) for venue in venues]
+    env = {**env, "TICKWIRE_GATEWAY__DRAIN_S": str(min(settings.gateway.drain_s, DRAIN_S))}
     parts.append(_part("gateway", ["-m", "gateway"], GATEWAY, env, partial(_is_live, *gateway_address(settings))))
     return parts
 
