@@ -7,6 +7,7 @@ from feeds.venues.binance import Binance
 from feeds.venues.binance_futures import BinanceFutures
 from feeds.venues.coinbase import Coinbase
 from feeds.venues.deribit import Deribit
+from feeds.venues.htx import Htx
 from feeds.venues.hyperliquid import Hyperliquid
 from feeds.venues.kraken import Kraken
 from feeds.venues.okx import Okx
@@ -22,6 +23,7 @@ ADAPTERS: dict[str, type[Adapter]] = {
     "kraken": Kraken,
     "okx": Okx,
     "hyperliquid": Hyperliquid,
+    "htx": Htx,
 }
 
 

@@ -35,6 +35,7 @@ from feeds.adapter import (
 from feeds.venues import htx_rest as rest
 from feeds.venues.htx_books import HtxBooks, Sizes, is_book, request
 from feeds.venues.htx_instruments import division_of, instruments_fetches, read_instruments
+from feeds.venues.htx_marks import HtxMarks
 from feeds.venues.htx_wire import (
     UNREADABLE,
     Answer,
@@ -43,8 +44,6 @@ from feeds.venues.htx_wire import (
     decode_answer,
     decode_bbo,
     decode_contract_bbo,
-    decode_funding,
-    decode_index,
     decode_peeked,
     decode_ticker,
     decode_trades,
@@ -54,8 +53,8 @@ from feeds.venues.htx_wire import (
 )
 from hub.errors import WireError
 from hub.instruments import Instrument
-from hub.intervals import NS_PER_MS, NS_PER_S
-from hub.model import Mark, Quote, Ticker, Trade
+from hub.intervals import NS_PER_MS
+from hub.model import Quote, Ticker, Trade
 
 __all__ = ["Htx"]
 
@@ -67,9 +66,6 @@ _KINDS = {
 
 #: What the hub has no use for, by the first word of the channel.
 _UNUSED = {"kline": "venue candle", "depth": "merged depth"}
-
-#: Funding and open interest come by REST, so often.
-POLL_NS = 60 * NS_PER_S
 
 _Handler = Callable[[bytes, Instrument, int], list[Event | Fetch]]
 
@@ -130,15 +126,14 @@ class Htx(Adapter):
         self._books = HtxBooks(self._sizes)
         self._routes: dict[bytes, tuple[_Handler, Instrument]] = {}
         self._quoted: dict[str, int] = {}
-        self._marks: dict[str, Mark] = {}
-        self._polled: dict[str, int] = {}
+        self._marks = HtxMarks()
         self._handlers: dict[str, _Handler] = {
             "trade.detail": self._trades,
             "bbo": self._quote,
             "ticker": self._ticker,
             "detail": self._ticker,
-            "mark_price.1min": self._mark_price,
-            "index.1min": self._index_price,
+            "mark_price.1min": self._marks.price,
+            "index.1min": self._marks.index,
         }
 
     @classmethod
@@ -275,20 +270,10 @@ class Htx(Adapter):
 
     def _notified(self, frame: Answer, data: bytes, ts_recv: int) -> list[Event | Fetch]:
         if frame.op == "ping":
-            return [Send(b'{"op":"pong","ts":%b}' % bytes(frame.ts))]
+            return [Send(b'{"op":"pong","ts":%b}' % (bytes(frame.ts) or b"null"))]
         if frame.op != "notify" or not frame.topic.endswith(".funding_rate"):
             return [Skipped("notification")]
-        m = decode_funding(data)
-        at = _ns(m.ts)
-        return [
-            event
-            for row in m.data
-            if (instrument := self._instruments.get(row.contract_code)) is not None
-            for event in self._mark(
-                instrument, at, ts_recv, funding_rate=row.funding_rate,
-                next_funding_ts=_ns(row.settlement_time),
-            )
-        ]  # fmt: skip
+        return [*self._marks.notified(data, self._instruments, ts_recv)]
 
     # trades and quotes
 
@@ -357,32 +342,6 @@ class Htx(Adapter):
             )
         ]  # fmt: skip
 
-    # derivatives
-
-    def _mark_price(self, data: bytes, instrument: Instrument, ts_recv: int) -> list[Event | Fetch]:
-        frame = decode_index(data)
-        at = _ns(frame.ts)
-        events: list[Event | Fetch] = [*self._mark(instrument, at, ts_recv, mark_price=frame.tick.close)]
-        if ts_recv - self._polled.get(instrument.symbol, -POLL_NS) >= POLL_NS:
-            self._polled[instrument.symbol] = ts_recv
-            fetches = (rest.funding_fetch(instrument), rest.interest_fetch(instrument))
-            events += [fetch for fetch in fetches if fetch is not None]
-        return events
-
-    def _index_price(self, data: bytes, instrument: Instrument, ts_recv: int) -> list[Event | Fetch]:
-        frame = decode_index(data)
-        at = _ns(frame.ts)
-        return [*self._mark(instrument, at, ts_recv, index_price=frame.tick.close)]
-
-    def _mark(self, instrument: Instrument, at: int | None, ts_recv: int, **known: float | int | None) -> list[Mark]:
-        """Merge what this message knows with what the ones before did."""
-        mark = self._marks.get(instrument.symbol)
-        if mark is None:
-            mark = Mark(self.venue, instrument.symbol, "", None, 0, 0, None, None, None, None, None)
-        mark = self._marks[instrument.symbol] = msgspec.structs.replace(mark, ts_event=at, ts_recv=ts_recv, **known)
-        # Published ones are stamped: what is kept must stay its own.
-        return [msgspec.structs.replace(mark)]
-
     # REST
 
     @classmethod
@@ -395,10 +354,7 @@ class Htx(Adapter):
         try:
             if fetch.resource == "kline":
                 return [*rest.read_candles(self.venue, fetch, body, ts_recv)]
-            if fetch.resource == "swap_funding_rate":
-                rate, ends = rest.read_funding(body)
-                return [*self._mark(instrument, None, ts_recv, funding_rate=rate, next_funding_ts=ends)]
-            return [*self._mark(instrument, None, ts_recv, open_interest=rest.read_interest(instrument, body))]
+            return [*self._marks.fetched(fetch.resource, body, instrument, ts_recv)]
         except UNREADABLE as error:
             raise WireError(self.venue, f"{fetch.resource}: {error}") from error
 
