@@ -2,14 +2,18 @@
 
 from feeds.dialects.base import Dialect
 from feeds.dialects.binance import BinanceDialect
+from feeds.dialects.binance_futures import BinanceFuturesDialect
 from feeds.dialects.deribit import DeribitDialect
+from feeds.dialects.okx import OkxDialect
 from hub.errors import ConfigError
 
 __all__ = ["DIALECTS", "dialect_of"]
 
 DIALECTS: dict[str, type[Dialect]] = {
     "binance": BinanceDialect,
+    "binance_futures": BinanceFuturesDialect,
     "deribit": DeribitDialect,
+    "okx": OkxDialect,
 }
 
 

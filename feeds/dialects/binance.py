@@ -41,6 +41,7 @@ class _Diff(Struct):
     u: int
     b: list[tuple[str, str]]
     a: list[tuple[str, str]]
+    pu: int | None = None
 
 
 class _Trade(Struct):
@@ -70,6 +71,8 @@ class BinanceDialect(Dialect):
     venue = "binance"
     rules = Rules(messages_per_s=5, streams=1024, ping_s=20, rest_weight=6000)
     holes = HOLES
+    pages: ClassVar[frozenset[int]] = PAGES
+    _path: ClassVar[str] = r"/api/v[13]/(\w+)"
     _resources: ClassVar[dict[str, str]] = {
         "ping": "_ping", "time": "_time", "exchangeInfo": "_exchange_info", "depth": "_depth", "klines": "_klines",
     }  # fmt: skip
@@ -102,7 +105,7 @@ class BinanceDialect(Dialect):
             depth = _decode_depth(data)
             asked = query.get("limit", "")
             limit = int(asked) if asked.isdecimal() else 0
-            book = self._books.setdefault(symbol, RecordedBook(PAGES))
+            book = self._books.setdefault(symbol, RecordedBook(self.pages))
             book.add(RecordedSnapshot(depth.lastUpdateId, depth.bids, depth.asks, limit, data))
             return ((f"{symbol} book", depth.lastUpdateId),)
         if resource == "klines" and query.get("interval") in INTERVALS_MS:
@@ -135,7 +138,8 @@ class BinanceDialect(Dialect):
         symbol, kind = reading.symbol, reading.kind
         if kind == "depthUpdate" and symbol in self._books:
             diff = _decode_diff(recorded)
-            self._books[symbol].apply(diff.U, diff.u, diff.b, diff.a)
+            first = diff.U if diff.pu is None else diff.pu + 1
+            self._books[symbol].apply(first, diff.u, diff.b, diff.a)
         elif kind == "aggTrade" or (kind == "trade" and symbol not in self._aggregated):
             trade = _decode_trade(told)
             first, last = (trade.t, trade.t) if trade.f is None or trade.l is None else (trade.f, trade.l)
@@ -170,7 +174,7 @@ class BinanceDialect(Dialect):
     # REST
 
     def rest(self, path: str, query: Mapping[str, str]) -> Answer:
-        match = re.fullmatch(r"/api/v[13]/(\w+)", path)
+        match = re.fullmatch(self._path, path)
         name = self._resources.get(match[1]) if match else None
         if name is None:
             return Answer(b"<html><body><h2>404 Not found</h2></body></html>", 404, {"Content-Type": "text/html"})

@@ -19,12 +19,13 @@ TIME: Final = ""
 _TICKER: Final = {"E": TIME, "O": TIME, "C": TIME, "F": "trade", "L": "trade"}
 _OTHER: Final = {"E": TIME, "T": TIME}
 
-#: event -> field -> id space, or TIME. Best bid/ask has no event name and shares the numbers of the book.
+#: event -> field -> id space, or TIME. Best bid/ask shares the numbers of the book; on spot it has no name. `pu` and
+#: two of the times are futures' alone.
 FIELDS: Final[dict[str, dict[str, str]]] = {
     "aggTrade": {"E": TIME, "T": TIME, "a": "aggregate", "f": "trade", "l": "trade"},
     "trade": {"E": TIME, "T": TIME, "t": "trade", "a": "order", "b": "order"},
-    "depthUpdate": {"E": TIME, "U": "book", "u": "book"},
-    "bookTicker": {"u": "book"},
+    "depthUpdate": {"E": TIME, "T": TIME, "U": "book", "u": "book", "pu": "book"},
+    "bookTicker": {"E": TIME, "T": TIME, "u": "book"},
     "depth": {"lastUpdateId": "book"},
     "24hrTicker": _TICKER,
     "1hTicker": _TICKER,
@@ -50,6 +51,7 @@ _STREAMS: Final = {
     "4hTicker": ("ticker_4h",),
     "1dTicker": ("ticker_1d",),
     "avgPrice": ("avgPrice",),
+    "markPriceUpdate": ("markPrice@1s", "markPrice"),
 }
 _STREAM_NAME = re.compile(rb"[^\s\"/=?&@]+@[A-Za-z0-9_@:+-]+|![A-Za-z0-9_@]+")
 _PATTERNS = {
@@ -146,6 +148,8 @@ def rewrite(data: bytes, kind: str, symbol: str, lap: Lap) -> bytes:
         space = fields[match[2].decode()]
         if space:
             return match[1] + b"%d" % lap.id(f"{symbol} {space}", number)
+        if not number:
+            return match[0]  # no time: dated futures are never funded
         unit = 1000 if number >= _MICROSECONDS else 1_000_000
         return match[1] + b"%d" % (lap.time(number * unit) // unit)
 
