@@ -103,6 +103,11 @@ class AdvancedReader:
         return result
 
     def _book(self, event: L2Event, at: int | None) -> Events:
+        updates = event.updates
+        if len(updates) == 1 and event.type == "update":
+            one = [(updates[0].price_level, updates[0].new_quantity)]
+            bid = updates[0].side == "bid"
+            return self._products.update(event.product_id, at, one if bid else [], [] if bid else one)
         bids = [(row.price_level, row.new_quantity) for row in event.updates if row.side == "bid"]
         asks = [(row.price_level, row.new_quantity) for row in event.updates if row.side == "offer"]
         return self._products.levels(event.product_id, at, event.type == "snapshot", bids, asks)

@@ -77,6 +77,10 @@ class ExchangeReader:
                 # Old sizes would come back: a message out of its order, or one told twice.
                 return self._products.lost(product, f"a book message {last - at} ns older than the one before")
             self._times[product] = at
+        if len(frame.changes) == 1:
+            side, price, size = frame.changes[0]
+            one = [(price, size)]
+            return self._products.update(product, at, one if side == "buy" else [], one if side == "sell" else [])
         bids = [(price, size) for side, price, size in frame.changes if side == "buy"]
         asks = [(price, size) for side, price, size in frame.changes if side == "sell"]
         return self._products.levels(product, at, False, bids, asks)

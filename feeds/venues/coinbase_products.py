@@ -35,7 +35,8 @@ class Products:
             self.rows[name] = (*self.rows.get(name, ()), row)
         self._sizes = {row.symbol: SizesOf(row.contract_size) for row in instruments if row.contract_size != 1}
         self.now = 0
-        self._live: set[str] = set()
+        self._live: dict[str, Instrument | None] = {}
+        """products with a good book -> the one instrument whose sizes need no conversion, where that is so"""
         self._awaited: dict[str, int] = {}
         self._acked: set[str] = set()
 
@@ -45,14 +46,14 @@ class Products:
         """Note that a book is asked for; False where that was done moments ago."""
         if self.now and self.now - self._awaited.get(product, -PATIENCE_NS) < PATIENCE_NS:
             return False
-        self._live.discard(product)
+        self._live.pop(product, None)
         self._awaited[product] = self.now
         return True
 
     def forget(self, products: Iterable[str]) -> None:
         """Nobody wants these books any more."""
         for product in products:
-            self._live.discard(product)
+            self._live.pop(product, None)
             self._awaited.pop(product, None)
 
     def answered(self, channels: Iterable[str]) -> Events:
@@ -66,13 +67,20 @@ class Products:
 
     # books
 
+    def update(self, product: str, at: int | None, bids: list[Level], asks: list[Level]) -> Events:
+        """Take an update of one book in which no price comes twice on a side, best first."""
+        row = self._live.get(product)
+        if row is None:
+            return self.levels(product, at, False, bids, asks)
+        return [BookUpdate(row, False, bids, asks, at, self.now)]
+
     def levels(self, product: str, at: int | None, snapshot: bool, bids: list[Level], asks: list[Level]) -> Events:
         """Take levels of one book in the order in which they came."""
         rows = self.rows.get(product)
         if rows is None:
             return [Skipped("unknown symbol")]
         if snapshot:
-            self._live.add(product)
+            self._live[product] = rows[0] if len(rows) == 1 and not self._sizes else None
             self._awaited.pop(product, None)
         elif product not in self._live:
             return [Skipped("update before snapshot")]
@@ -90,7 +98,7 @@ class Products:
         """One book lost something."""
         if product not in self._live and product not in self._awaited:
             return []
-        self._live.discard(product)
+        self._live.pop(product, None)
         return [BookGap(row, reason, self.now) for row in self.rows.get(product, ())]
 
     def all_lost(self, reason: str) -> Events:
