@@ -122,7 +122,8 @@ class Pipeline:
         candles = None
         if "candle" in self.kinds:
             grace = self._candles.grace_ms * NS_PER_MS
-            candles = CandleBuilder(self.venue, symbol, self._candles.intervals, grace)
+            quoted = instrument.size_unit == "quote"
+            candles = CandleBuilder(self.venue, symbol, self._candles.intervals, grace, quoted=quoted)
         ids = TradeIds(contiguous=self.adapter.trade_ids_contiguous)
         self._symbols[symbol] = _Symbol(instrument, keeper, candles, ids)
 

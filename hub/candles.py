@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from math import inf
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from hub.intervals import interval_ns
 from hub.model import CANDLE_TYPES, FORMING_TYPES, Candle, Trade
@@ -124,7 +125,7 @@ class CandleBuilder:
     """Builds the candles of one symbol.
 
     `intervals` are names whose lengths are multiples of the shortest; `grace_ns` is how long after its end a candle
-    waits for late trades.
+    waits for late trades. `quoted`: sizes are in quote units, so that they are the notional themselves.
     """
 
     KEPT_BASE = 120
@@ -132,8 +133,10 @@ class CandleBuilder:
     DUE_MAX = 1000
     GAPS_MAX = 500
 
-    def __init__(self, venue: str, symbol: str, intervals: Sequence[str], grace_ns: int) -> None:
-        self.venue, self.symbol, self.grace_ns = venue, symbol, grace_ns
+    def __init__(
+        self, venue: str, symbol: str, intervals: Sequence[str], grace_ns: int, *, quoted: bool = False
+    ) -> None:
+        self.venue, self.symbol, self.grace_ns, self.quoted = venue, symbol, grace_ns, quoted
         ordered = sorted(intervals, key=interval_ns)
         self._base = _Series(ordered[0], self.KEPT_BASE)
         self._longer = [_Series(name, self.KEPT) for name in ordered[1:]]
@@ -281,7 +284,7 @@ class CandleBuilder:
         return not any(begin < start + length and end > start for begin, end in self._gaps)
 
     def _candle(self, kind: type[Candle], total: _Sum, now: int) -> Candle:
-        return kind(
+        candle = kind(
             venue=self.venue,
             symbol=self.symbol,
             id="",
@@ -305,4 +308,13 @@ class CandleBuilder:
             sell_notional=total.sell_notional,
             source="trades",
             revision=total.revision,
+        )
+        if not self.quoted:
+            return candle
+        return replace(
+            candle,
+            notional=total.volume,
+            vwap=None,
+            buy_notional=total.buy_volume,
+            sell_notional=total.sell_volume,
         )

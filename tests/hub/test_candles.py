@@ -391,3 +391,15 @@ def test_a_closed_minute_is_what_the_venue_added_since_the_recording_began(symbo
     assert candle.trades == closed["n"] - first["n"]
     assert candle.close == float(closed["c"])
     assert candle.start == closed["t"] * MS
+
+
+def test_sizes_in_quote_units_are_the_notional() -> None:
+    """Inverse contracts: 300 contracts of 1 USD are 300 USD at any price. Price times size would be USD squared."""
+    made = CandleBuilder("venue", "A-USD-PERP", ("1s",), GRACE, quoted=True)
+    made.covered(1000 * S)
+    first, second = 1001 * S, 1001 * S + 1
+    made.add(Trade("venue", "A-USD-PERP", "", first, first, 0, 50_000.0, 100.0, "buy", "1"))
+    made.add(Trade("venue", "A-USD-PERP", "", second, second, 0, 40_000.0, 200.0, "sell", "2"))
+    candle = made.close(1010 * S)[0][0]
+    assert (candle.volume, candle.notional, candle.vwap) == (300.0, 300.0, None)
+    assert (candle.buy_notional, candle.sell_notional) == (100.0, 200.0)
