@@ -65,7 +65,7 @@ class VenueSettings(_Settings, frozen=True):
 
     enabled: bool = True
     symbols: list[str] = []
-    kinds: list[str] = field(default_factory=lambda: ["trade", "quote", "book", "depth", "ticker", "candle"])
+    kinds: list[str] = field(default_factory=lambda: ["trade", "quote", "book", "depth", "ticker", "mark", "candle"])
     ws_url: str = ""
     rest_url: str = ""
 
