@@ -3,6 +3,7 @@
 from feeds.dialects.base import Dialect
 from feeds.dialects.binance import BinanceDialect
 from feeds.dialects.binance_futures import BinanceFuturesDialect
+from feeds.dialects.coinbase import CoinbaseDialect
 from feeds.dialects.deribit import DeribitDialect
 from feeds.dialects.okx import OkxDialect
 from hub.errors import ConfigError
@@ -11,6 +12,7 @@ __all__ = ["DIALECTS", "dialect_of"]
 
 DIALECTS: dict[str, type[Dialect]] = {
     "binance": BinanceDialect,
+    "coinbase": CoinbaseDialect,
     "binance_futures": BinanceFuturesDialect,
     "deribit": DeribitDialect,
     "okx": OkxDialect,

@@ -145,6 +145,7 @@ class AdvancedReader:
             f"{channel}:{product}"
             for event in frame.events
             for channel, products in event.subscriptions.items()
+            if channel != "heartbeats"  # nobody's data
             for product in products
         ]
         return self._products.answered(names)

@@ -97,6 +97,7 @@ class ExchangeReader:
         names = [
             f"{CHANNEL_NAMES.get(channel.name, channel.name)}:{product}"
             for channel in frame.channels
+            if channel.name != "heartbeat"  # nobody's data
             for product in channel.product_ids or ()
         ]
         return self._products.answered(names)
