@@ -14,6 +14,7 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from websockets.asyncio.client import connect
 
 from feeds.adapter import (
     Acked,
@@ -25,6 +26,7 @@ from feeds.adapter import (
     Skipped,
     Subscription,
 )
+from feeds.replay import ReplayServer
 from feeds.venues.okx import Okx
 from feeds.venues.okx_book import checksum
 from hub.book import OrderBook
@@ -693,3 +695,56 @@ def test_wrong_values_cost_their_message(channel: str, name: str) -> None:
                 except WireError:
                     continue
                 msgspec.json.encode(events)
+
+
+# the venue's side
+
+
+@pytest.mark.parametrize("sequenced", [False, True])
+async def test_the_replay_server_answers_a_new_subscription_with_the_book_as_it_stands(
+    sequenced: bool, tmp_path: Path
+) -> None:
+    """In the second lap as well, with ids and times of that lap; with `sequenced` in the form of 2026."""
+    rows, last = [], 1000
+    for row in rows_of(OWN):
+        if "ZEN-USDT" in row["raw"] and "books-l2-tbt" in row["raw"] and '"data"' in row["raw"]:
+            if sequenced:
+                frame = json.loads(row["raw"])
+                before = -1 if frame["action"] == "snapshot" else last
+                last += 3
+                frame["data"][0] |= {"seqId": last, "prevSeqId": before, "checksum": 0}
+                row = {**row, "raw": json.dumps(frame, separators=(",", ":"))}
+            rows.append({**row, "raw": row["raw"].replace("books-l2-tbt", "books")})
+    folder = write(tmp_path / "s", rows, bodies())
+    okx, instruments = adapter(*(row for row in listed(OWN).values() if row["instId"] == "ZEN-USDT"))
+    keeper = OrderBook(400, window=True)
+    lost = 0
+    async with ReplayServer("okx", [folder], loop=True, pause_s=0.2, speed=15) as server:
+        for _ in range(2):
+            async with connect(server.ws_url + "/ws/v5/public") as socket:
+                await socket.send("ping")
+                assert await socket.recv() == "pong"
+                (request,) = okx.subscribe([Subscription("book", instruments["ZEN-USDT"])])
+                await socket.send(request.decode())
+                snapshots, updates = 0, 0
+                async for frame in socket:
+                    for event in okx.receive(frame.encode() if isinstance(frame, str) else frame, 1):
+                        if isinstance(event, BookUpdate):
+                            snapshots, updates = snapshots + event.snapshot, updates + (not event.snapshot)
+                            if event.snapshot:
+                                keeper.replace(event.bids, event.asks)
+                            else:
+                                keeper.apply(event.bids, event.asks)
+                            if event.texts is not None:
+                                keeper.note_texts(event.bids, event.asks, event.texts)
+                            assert event.checksum is None or event.checksum == checksum(keeper)
+                            assert not keeper.crossed()
+                        lost += isinstance(event, BookGap)
+                    if updates in (100, 250):
+                        updates += 1
+                        for again in okx.resync(instruments["ZEN-USDT"]):
+                            assert isinstance(again, bytes)
+                            await socket.send(again.decode())
+                assert snapshots >= 3 and updates > 200
+            okx, instruments = adapter(*(row for row in listed(OWN).values() if row["instId"] == "ZEN-USDT"))
+    assert lost == 0
