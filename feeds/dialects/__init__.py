@@ -5,6 +5,8 @@ from feeds.dialects.binance import BinanceDialect
 from feeds.dialects.binance_futures import BinanceFuturesDialect
 from feeds.dialects.coinbase import CoinbaseDialect
 from feeds.dialects.deribit import DeribitDialect
+from feeds.dialects.hyperliquid import HyperliquidDialect
+from feeds.dialects.kraken import KrakenDialect
 from feeds.dialects.okx import OkxDialect
 from hub.errors import ConfigError
 
@@ -16,6 +18,8 @@ DIALECTS: dict[str, type[Dialect]] = {
     "binance_futures": BinanceFuturesDialect,
     "deribit": DeribitDialect,
     "okx": OkxDialect,
+    "hyperliquid": HyperliquidDialect,
+    "kraken": KrakenDialect,
 }
 
 
