@@ -243,6 +243,8 @@ class Okx(Adapter):
             target = [row for row in self._instruments.values() if index_of(row) == arg.instId]
         elif handler == self._mark:
             target = [target] if target else []
+        elif handler == self._book and target:
+            target = self._chain(target)
         if not target:
             return [Skipped("unknown symbol")]
         kind = _KINDS.get(arg.channel)
@@ -325,16 +327,19 @@ class Okx(Adapter):
 
     # book
 
-    def _book(self, frame: Frame, instrument: Instrument, ts_recv: int) -> list[Event | Fetch]:
-        if frame.action not in ("snapshot", "update"):
-            return [Skipped("unknown action")]
-        chain = self._chains.setdefault(instrument.venue_symbol, Chain())
-        events, bad = chain.read(frame, instrument, self._sizes.get(instrument.symbol), ts_recv)
-        return [*events, *_unreadable(bad)]
+    def _book(self, frame: Frame, chain: Chain, ts_recv: int) -> list[Event | Fetch]:
+        return chain.read(frame, ts_recv)
+
+    def _chain(self, instrument: Instrument) -> Chain:
+        chain = self._chains.get(instrument.venue_symbol)
+        if chain is None:
+            chain = Chain(instrument, self._sizes.get(instrument.symbol))
+            self._chains[instrument.venue_symbol] = chain
+        return chain
 
     def resync(self, instrument: Instrument) -> list[bytes | Fetch]:
         name = instrument.venue_symbol
-        self._chains.setdefault(name, Chain()).lost()
+        self._chain(instrument).lost()
         arg = self._owners.get(("book", name), Arg(self.channels["book"], name))
         return [*self._request("unsubscribe", [arg]), *self._request("subscribe", [arg])]
 

@@ -18,13 +18,13 @@ __all__ = [
     "Row",
     "SizeRow",
     "TextRow",
+    "decode_books",
+    "decode_books_sizes",
+    "decode_books_texts",
     "decode_candles",
     "decode_frame",
     "decode_instruments",
     "decode_stamps",
-    "read_books",
-    "read_books_sizes",
-    "read_books_texts",
     "read_candles",
     "read_funding",
     "read_index",
@@ -229,9 +229,9 @@ decode_instruments = msgspec.json.Decoder(InstrumentsBody).decode
 decode_candles = msgspec.json.Decoder(CandlesBody, strict=False).decode
 read_trades = Items(TradeOf[Size])
 read_trades_sizes = Items(TradeOf[SizeText])
-read_books = Items(BookOf[Row])
-read_books_sizes = Items(BookOf[SizeRow])
-read_books_texts = Items(BookOf[TextRow])
+decode_books = msgspec.json.Decoder(list[BookOf[Row]], strict=False).decode
+decode_books_sizes = msgspec.json.Decoder(list[BookOf[SizeRow]], strict=False).decode
+decode_books_texts = msgspec.json.Decoder(list[BookOf[TextRow]], strict=False).decode
 read_quotes = Items(QuotePush)
 read_tickers = Items(TickerPush)
 read_marks = Items(MarkPush)
