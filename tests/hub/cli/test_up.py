@@ -251,7 +251,9 @@ async def test_no_process_is_left(tmp_path: Path, journal: Journal, signum: sign
         while any(map(alive, pids)):
             await asyncio.sleep(0.02)
     assert driver.returncode == (-signal.SIGKILL if signum == signal.SIGKILL else 0)
-    assert journal.events() == ["feed started", "feed stopped"]
+    # After SIGKILL the kernel and the part's own watch may both tell it to stop.
+    events = journal.events() if signum != signal.SIGKILL else list(dict.fromkeys(journal.events()))
+    assert events == ["feed started", "feed stopped"]
 
 
 @pytest.fixture
