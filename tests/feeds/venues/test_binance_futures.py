@@ -220,11 +220,11 @@ def test_repeated_frames_change_nothing(folder: Path, tmp_path: Path) -> None:
     assert play(VENUE, write(tmp_path / "s", rows, folder))[1] == played(folder)[1]
 
 
-@pytest.mark.parametrize("path", SINGLE, ids=lambda path: str(path.name))
-def test_single_messages_are_read_or_counted(path: Path) -> None:
-    normalizer, _ = play(VENUE, path)
-    # An aggregated trade of 2019 had no id of its own.
-    assert normalizer.pipeline.counters["wire_errors"] == (1 if path.name.startswith("tardis") else 0)
+def test_single_messages_are_read_or_counted() -> None:
+    for path in SINGLE:
+        normalizer, _ = play(VENUE, path)
+        # An aggregated trade of 2019 had no id of its own.
+        assert normalizer.pipeline.counters["wire_errors"] == (1 if path.name.startswith("tardis") else 0), path.name
 
 
 # the named traps
