@@ -26,6 +26,7 @@ __all__ = [
     "LoggedIn",
     "Peek",
     "Refused",
+    "Revised",
     "Rotate",
     "Send",
     "Skipped",
@@ -159,6 +160,15 @@ class Send(Struct, frozen=True, gc=False):
     frame: bytes
 
 
+class Revised(Struct, frozen=True, gc=False):
+    """The venue corrected or cancelled a trade that it told before. `ts_event` int ns, None where it gives none."""
+
+    instrument: Instrument
+    reason: str
+    ts_event: int | None
+    ts_recv: int
+
+
 class Skipped(Struct, frozen=True, gc=False):
     """A message that carries nothing for the hub; `reason` is one of few words, for a counter."""
 
@@ -176,7 +186,7 @@ class Peek(Struct, frozen=True, gc=False):
 
 Event: TypeAlias = (
     Trade | TradesLost | Quote | Ticker | Mark | Candle | BookUpdate | BookGap
-    | Acked | Refused | Rotate | LoggedIn | Send | Skipped
+    | Revised | Acked | Refused | Rotate | LoggedIn | Send | Skipped
 )  # fmt: skip
 
 
@@ -198,6 +208,8 @@ class Adapter(ABC):
     """the most candles that one `candles_fetch` brings"""
     trade_ids_contiguous: bool = False
     """the venue numbers a symbol's trades without holes; an instance that reads a form with holes says so"""
+    trade_ids_unique: ClassVar[bool] = True
+    """no two trades of a symbol have one id; where they may, the adapter itself removes what is told twice"""
     quotes_from_book: ClassVar[bool] = False
     """the venue's own best prices lag behind its book: they are quotes only until the first snapshot"""
     checksum: "ClassVar[staticmethod[[OrderBook], int] | None]" = None

@@ -16,6 +16,7 @@ from feeds.adapter import (
     BookUpdate,
     Event,
     Fetch,
+    Revised,
     Skipped,
     TradesLost,
 )
@@ -107,6 +108,7 @@ class Pipeline:
             BookGap: self._gap,
             Ticker: self._ticker,
             Mark: self._mark,
+            Revised: self._revised,
             Skipped: self._skipped,
             Fetch: self._fetch,
             **dict.fromkeys(CANDLE_TYPES.values(), self._candle),
@@ -191,7 +193,7 @@ class Pipeline:
 
     def _trade(self, source: Source, trade: Trade) -> Sequence[Intent]:
         state = self._symbols[trade.symbol]
-        if not state.trade_ids.new(trade.trade_id):
+        if self.adapter.trade_ids_unique and not state.trade_ids.new(trade.trade_id):
             self.counters["trades_repeated"] += 1
             return ()
         at = trade.ts_event if trade.ts_event is not None else trade.ts_recv
@@ -225,6 +227,17 @@ class Pipeline:
             # They happened somewhere between the trade before the hole and this one.
             state.candles.uncovered(min(state.trade_at, at - 1))
             state.candles.covered(at + 1)
+
+    def _revised(self, source: Source, revised: Revised) -> Sequence[Intent]:
+        symbol = revised.instrument.symbol
+        state = self._symbols[symbol]
+        self.counters["trades_revised"] += 1
+        self.sink.publish(self.board.note(symbol, "trade", revised.reason, revised.ts_recv))
+        if state.candles is not None and revised.ts_event is not None:
+            # A candle that is still open counts the old one: only the venue can tell it right.
+            state.candles.uncovered(min(state.trade_at, revised.ts_event - 1))
+            state.candles.covered(max(state.trade_at, revised.ts_event) + 1)
+        return ()
 
     def _quote(self, source: Source, quote: Quote) -> Sequence[Intent]:
         state = self._symbols[quote.symbol]
