@@ -157,6 +157,8 @@ class Proxy:
     def __init__(self, url: str) -> None:
         self.cuts = 0
         """how often a connection is still to be cut, instead of carrying what it was given to write"""
+        self.mute = self.closed = False
+        """carry no answers back; refuse connections"""
         self._target = urlsplit(url)
         self._writers: set[asyncio.StreamWriter] = set()
         self._serving: set[asyncio.Task[None]] = set()
@@ -185,28 +187,36 @@ class Proxy:
         task.add_done_callback(self._serving.discard)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self.closed:
+            writer.close()
+            return
         upstream = await asyncio.open_connection(self._target.hostname, self._target.port)
         self._writers |= {writer, upstream[1]}
-        await asyncio.gather(
-            self._copy(reader, upstream[1], writer), self._copy(upstream[0], writer, upstream[1]),
-            return_exceptions=True,
-        )  # fmt: skip
+        there = self._copy(reader, upstream[1], writer, answers=False)
+        back = self._copy(upstream[0], writer, upstream[1], answers=True)
+        await asyncio.gather(there, back, return_exceptions=True)
         for end in (writer, upstream[1]):
             self._writers.discard(end)
             end.close()
 
     async def _copy(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, back: asyncio.StreamWriter
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, back: asyncio.StreamWriter, *, answers: bool
     ) -> None:
         with suppress(OSError):
             while data := await reader.read(65_536):
                 if self.cuts and b"XADD" in data:
                     self.cuts -= 1
                     break
-                writer.write(data)
-                await writer.drain()
+                if not (answers and self.mute):
+                    writer.write(data)
+                    await writer.drain()
         writer.close()
         back.close()
+
+    def cut(self) -> None:
+        """Cut every connection there is."""
+        for writer in list(self._writers):
+            writer.close()
 
 
 def ids(payloads: list[bytes]) -> list[str]:
