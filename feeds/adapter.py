@@ -228,6 +228,7 @@ class Adapter(ABC):
     ) -> None:
         self.book_levels = book_levels
         self.endpoint = endpoint
+        """where the next frames come from; a recording may hold several connections one after the other"""
         self.credentials = tuple(credentials)
 
     @classmethod
@@ -253,6 +254,11 @@ class Adapter(ABC):
         """Ask for the lists of instruments; several where the venue divides them."""
 
     @classmethod
+    def next_page(cls, fetch: Fetch, body: bytes) -> Fetch | None:
+        """Ask for what follows `body` in a list of instruments that comes in pages; WireError where it is none."""
+        return None
+
+    @classmethod
     @abstractmethod
     def parse_instruments(cls, body: bytes) -> list[Instrument]:
         """Read one answer to `instruments_fetches`, which one is told by its content; WireError where it is none."""
@@ -276,6 +282,10 @@ class Adapter(ABC):
     def login(self) -> list[bytes]:
         """Return the frames that log in, sent before anything else; subscribing waits for `LoggedIn`. []: no login."""
         return []
+
+    def learn(self, instruments: Sequence[Instrument]) -> bool:
+        """Know `instruments` from now on, besides those given at the start; False where that takes a new connection."""
+        return False
 
     @abstractmethod
     def subscribe(self, subs: Sequence[Subscription]) -> list[bytes]:

@@ -88,6 +88,7 @@ class Normalizer:
                     self._reopen()
                     seen_data, opened = False, set()
                 opened.add(self._endpoint)
+                self._source.adapter.endpoint = self._endpoint
             if frame.direction != "in":
                 continue
             seen_data = True
@@ -108,6 +109,11 @@ class Normalizer:
     def _prepare(self) -> None:
         kinds: dict[str, set[str]] = {}
         first: int | None = None
+        listed = self._listed()
+        # A recording that does not say where it was made may still have the list of one section alone.
+        sections = {row.section for row in listed or ()}
+        if len(sections) == 1:
+            self._endpoint = next((name for name in self.adapter.endpoints if name in sections), self._endpoint)
         for frame in self.session.frames():
             self._note_endpoint(frame)
             if frame.direction != "in":
@@ -117,7 +123,7 @@ class Normalizer:
                 if first is None:
                     first = frame.ts if frame.ts is not None else peek.ts_event
         self._clock = self.output.now = first or 0
-        rows = self._rows(kinds)
+        rows = self._rows(kinds, listed)
         simple = {kind.partition(".")[0] for kind in KINDS}
         self.pipeline = Pipeline(self.adapter, simple, BookSettings(), CandleSettings(), self.output)
         for row in rows:
@@ -127,7 +133,7 @@ class Normalizer:
         self._open(rows)
         self.pipeline.covered([row.symbol for row in rows], self._clock)
 
-    def _rows(self, kinds: Iterable[str]) -> list[Instrument]:
+    def _listed(self) -> list[Instrument] | None:
         resources = {fetch.resource for fetch in self.adapter.instruments_fetches()}
         bodies = (
             [self._given]
@@ -140,13 +146,17 @@ class Normalizer:
             ]
         )
         if not bodies:
-            self.warnings.append("no list of instruments: the venue's spelling is the symbol, sizes are the venue's")
-            return [_unlisted(self.adapter.venue, name) for name in kinds]
+            return None
         try:
-            rows = [row for body in bodies for row in self.adapter.parse_instruments(body)]
-            table = InstrumentTable(self.adapter.venue, rows)
+            return [row for body in bodies for row in self.adapter.parse_instruments(body)]
         except WireError as error:
             raise SessionError(f"the list of instruments cannot be read: {error}") from error
+
+    def _rows(self, kinds: Iterable[str], listed: list[Instrument] | None) -> list[Instrument]:
+        if listed is None:
+            self.warnings.append("no list of instruments: the venue's spelling is the symbol, sizes are the venue's")
+            return _unlisted(self.adapter, kinds)
+        table = InstrumentTable(self.adapter.venue, listed)
         unknown = sorted(name for name in kinds if name not in table.by_key)
         if unknown:
             self.warnings.append(f"not in the list of instruments, skipped: {', '.join(unknown)}")
@@ -229,8 +239,20 @@ class Normalizer:
             self.warnings.append(text)
 
 
-def _unlisted(venue: str, name: str) -> Instrument:
-    return Instrument(venue=venue, venue_symbol=name, symbol=escape_symbol(name), kind="spot", base="", quote="")
+def _unlisted(adapter: type[Adapter], keys: Iterable[str]) -> list[Instrument]:
+    """Return an instrument for each key: its symbol is the venue's spelling, with the section where two have one."""
+    rows: dict[str, Instrument] = {}
+    for key in keys:
+        section, _, name = key.partition("/")
+        if section not in adapter.endpoints or not name:
+            section, name = "", key
+        symbol = escape_symbol(name)
+        if symbol in rows:
+            symbol = escape_symbol(key)
+        rows[symbol] = Instrument(
+            venue=adapter.venue, venue_symbol=name, symbol=symbol, kind="spot", base="", quote="", section=section
+        )
+    return list(rows.values())
 
 
 def _read_instruments(path: str | None) -> bytes | None:

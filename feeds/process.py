@@ -137,8 +137,8 @@ class Feed:
         backoff = Backoff()
         while True:
             try:
-                bodies = [await self.rest.fetch(fetch) for fetch in self.adapter.instruments_fetches()]
-                rows = [row for body in bodies for row in self.adapter.parse_instruments(body)]
+                lists = await self.rest.fetch_lists(self.adapter)
+                rows = [row for _, body, _ in lists for row in self.adapter.parse_instruments(body)]
                 table = InstrumentTable(self.venue, rows)
                 self.rows = list(table)
                 rejected = len(table.rejected)

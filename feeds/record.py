@@ -250,7 +250,7 @@ async def record(
     budget = LocalLimiter(adapter.limits.rest_weight, adapter.limits.rest_window_s)
     rest = RestClient(adapter, budget, rest_url or own.rest_url)
     try:
-        listings = [(fetch, await rest.fetch(fetch), time.time_ns()) for fetch in adapter.instruments_fetches()]
+        listings = await rest.fetch_lists(adapter)
         table = InstrumentTable(venue, [row for _, body, _ in listings for row in adapter.parse_instruments(body)])
         rows = [table.get(symbol) for symbol in symbols]
         writer = SessionWriter(out)

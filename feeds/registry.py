@@ -3,8 +3,10 @@
 import os
 
 from feeds.adapter import Adapter
+from feeds.venues.alpaca import Alpaca
 from feeds.venues.binance import Binance
 from feeds.venues.binance_futures import BinanceFutures
+from feeds.venues.bybit import Bybit
 from feeds.venues.coinbase import Coinbase
 from feeds.venues.deribit import Deribit
 from feeds.venues.htx import Htx
@@ -16,6 +18,7 @@ from hub.errors import ConfigError
 __all__ = ["ADAPTERS", "adapter_of", "credentials_of"]
 
 ADAPTERS: dict[str, type[Adapter]] = {
+    "alpaca": Alpaca,
     "binance": Binance,
     "coinbase": Coinbase,
     "deribit": Deribit,
@@ -24,6 +27,7 @@ ADAPTERS: dict[str, type[Adapter]] = {
     "okx": Okx,
     "hyperliquid": Hyperliquid,
     "htx": Htx,
+    "bybit": Bybit,
 }
 
 

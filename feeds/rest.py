@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 DEFAULT_PAUSE_S = 60.0
 BAN_PAUSE_S = 300.0
 PAUSE_MAX_S = 3 * 86_400.0
+PAGES_MAX = 100
 BODY_MAX = 64 * 1024 * 1024
 
 
@@ -142,6 +143,22 @@ class RestClient:
                 return body
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise FetchError(self.venue, fetch.resource, str(error) or type(error).__name__) from error
+
+    async def fetch_lists(self, adapter: type[Adapter]) -> list[tuple[Fetch, bytes, int]]:
+        """Return the venue's lists of instruments, all pages of them, each with its request and its time (int ns).
+
+        FetchError and WireError as the requests and the lists have them.
+        """
+        found: list[tuple[Fetch, bytes, int]] = []
+        for first in adapter.instruments_fetches():
+            page: Fetch | None = first
+            for _ in range(PAGES_MAX):
+                if page is None:
+                    break
+                body = await self.fetch(page)
+                found.append((page, body, time.time_ns()))
+                page = adapter.next_page(page, body)
+        return found
 
     def url(self, fetch: Fetch) -> str:
         """Return where `fetch` goes, its parameters included."""
