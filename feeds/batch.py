@@ -163,6 +163,9 @@ class BatchEncoder:
         for channel, wire in self._wires.items():
             if channel.event:
                 commands.append(pack("EXPIRE", channel.log, ttl))
+            if wire.newest is not None and (channel.book or channel.kind == "status"):
+                # They hold for as long as nothing else is said: a quiet book is written anew after many days.
+                commands.append(pack("EXPIRE", channel.key, ttl))
             for key, spec in zip(wire.series_keys, wire.series, strict=False):
                 commands.append(pack("EXPIRE", key, max(ttl, spec.retention_s)))
                 if self.history is not None:

@@ -147,6 +147,25 @@ def test_a_restore_is_everything_but_books_and_what_was_withdrawn() -> None:
     }
 
 
+async def test_upkeep_renews_what_holds_for_as_long_as_nothing_else_is_said(redis_url: str) -> None:
+    """A quiet book is written anew after many updates only, and a state is said once."""
+    made = encoder()
+    await carried_out(redis_url, made, [snapshot({1.0: 1.0}), status("resyncing"), trade(1), quote(1), depth(1)])
+    client = command_client(redis_url)
+    keys = [key async for key in client.scan_iter() if key != b"md:channels"]
+    for key in keys:
+        await client.expire(key, 100)
+    link = await Link.connect(redis_url)
+    await link.call(made.upkeep(0))
+    renewed = {key.decode() for key in keys if await client.ttl(key) > 100}
+    assert renewed == {
+        "md:book:venue:A-B", "md:status:venue:A-B", "{md:book:venue:A-B}:log", "{md:status:venue:A-B}:log",
+        "{md:trade:venue:A-B}:log",
+    }  # fmt: skip
+    link.close()
+    await client.aclose()
+
+
 async def carried_out(url: str, made: BatchEncoder, items: list[Item]) -> list[Any]:
     batch = made.encode(items, time.time_ns())
     link = await Link.connect(url)
