@@ -4,14 +4,16 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from litestar import Litestar, Router
+from litestar.config.cors import CORSConfig
 from litestar.datastructures import State
 from litestar.di import Provide
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin, YamlRenderPlugin
 
 from gateway.errors import HANDLERS
+from gateway.guard import only_guests
 from gateway.metrics import RequestCounter, make_registry, metrics
-from gateway.query import check_parameters, provide_runtime
+from gateway.query import check_parameters, provide_grant, provide_runtime
 from gateway.routes.books import get_books
 from gateway.routes.candles import get_candles
 from gateway.routes.health import live, ready
@@ -47,14 +49,24 @@ def create_app(settings: Settings) -> Litestar:
         finally:
             await runtime.stop()
 
-    rest = Router("/v1", route_handlers=RESOURCES, before_request=check_parameters)
+    rest = Router(
+        "/v1",
+        route_handlers=RESOURCES,
+        before_request=check_parameters,
+        guards=[only_guests],
+        dependencies={"grant": Provide(provide_grant, sync_to_thread=False)},
+    )
+    inner = Router("/", route_handlers=[metrics], guards=[only_guests])
+    origins = settings.gateway.origins
     return Litestar(
-        [rest, stream, stream_symbol, live, ready, metrics, page],
+        [rest, stream, stream_symbol, live, ready, inner, page],
         lifespan=[lifespan],
         state=State({"runtime": runtime, "registry": make_registry(runtime, requests)}),
         dependencies={"runtime": Provide(provide_runtime, sync_to_thread=False)},
         exception_handlers=HANDLERS,
         before_send=[requests.before_send],
+        # Without it browsers keep answers from the scripts of foreign pages. Tokens are no cookies: no credentials.
+        cors_config=CORSConfig(origins, ["GET"], ["Authorization"], allow_credentials=False) if origins else None,
         logging_config=None,
         openapi_config=OpenAPIConfig(
             title="Tickwire",

@@ -12,8 +12,23 @@ from typing import Protocol
 
 from gateway.fanout import Fanout
 from gateway.frames import FrameError
+from gateway.gate import Gate
+from gateway.guard import Guard
 from gateway.joins import Joins
-from gateway.protocol import CloseCode, Error, Ping, Pong, Subscribe, Unsubscribe, frame, parse_op
+from gateway.limits import wait_s
+from gateway.protocol import (
+    Auth,
+    Authenticated,
+    CloseCode,
+    Error,
+    Ping,
+    Pong,
+    Request,
+    Subscribe,
+    Unsubscribe,
+    frame,
+    parse_op,
+)
 from gateway.subscriber import Subscriber
 from gateway.subscriptions import Subscriptions
 from hub.config import GatewaySettings
@@ -49,8 +64,11 @@ class Clients:
     """Registry of connections. `now` is a coarse clock in s, good for timeouts; a client's `bucket` is -1 when it is
     not, or no longer, among them."""
 
-    def __init__(self, settings: GatewaySettings, fanout: Fanout, joins: Joins, subscriptions: Subscriptions) -> None:
+    def __init__(
+        self, settings: GatewaySettings, fanout: Fanout, joins: Joins, subscriptions: Subscriptions, guard: Guard
+    ) -> None:
         self.settings, self.fanout, self.joins, self.subscriptions = settings, fanout, joins, subscriptions
+        self.gate = Gate(guard, self) if guard.verifier is not None else None
         self.now = time.monotonic()
         self.draining = False
         self.opened = self.received = self.errors = self.slow_closed = self.idle_closed = 0
@@ -86,6 +104,8 @@ class Clients:
         client.bucket = -1
         self._count -= 1
         self._held.pop(client.subscriber, None)
+        if self.gate is not None:
+            self.gate.left(client.subscriber)
         if code is not None:
             self._closing[client] = None
             self.slow_closed += code == CloseCode.TOO_SLOW
@@ -100,9 +120,16 @@ class Clients:
     # what clients say
 
     def message(self, subscriber: Subscriber, payload: bytes) -> None:
-        """Act on one client message."""
+        """Act on one client message, unless there are too many of them."""
         self.received += 1
+        if self._too_many(subscriber):
+            return
         op = parse_op(payload)
+        if self.gate is None or not self.gate.takes(subscriber, op):
+            self.act(subscriber, op)
+
+    def act(self, subscriber: Subscriber, op: Request) -> None:
+        """Do what a message asks for."""
         match op:
             case Subscribe():
                 self.subscriptions.subscribe(subscriber, op.channels, op.after, op.id)
@@ -110,9 +137,32 @@ class Clients:
                 self.subscriptions.unsubscribe(subscriber, op.channels, op.id)
             case Ping():
                 self.fanout.send(subscriber, frame(Pong(id=op.id, ts=time.time_ns())))
+            case Auth() if self.gate is not None:
+                self.gate.takes(subscriber, op)
+            case Auth():
+                self.fanout.send(subscriber, frame(Authenticated(id=op.id, sub=None, exp=None)))
             case Error():
                 self.errors += 1
                 self.fanout.send(subscriber, frame(op))
+
+    def _too_many(self, subscriber: Subscriber) -> bool:
+        """Tell whether a client says too much: what is beyond its burst is refused, as much again is its end."""
+        limits = self.settings.limits
+        rate = subscriber.grant.max_messages_per_s or limits.messages_per_s
+        if not rate:
+            return False
+        now = time.monotonic()
+        said = max(subscriber.said, now)
+        wait = wait_s(said, now, rate, limits.burst_s)
+        subscriber.said = said + 1 / rate
+        if not wait:
+            return False
+        self.errors += 1
+        detail = f"at most {rate:g} messages a second; this one is not acted upon"
+        self.fanout.send(subscriber, frame(Error(code="too_many_messages", detail=detail)))
+        if wait > limits.burst_s:
+            subscriber.sink.close(CloseCode.TOO_MANY, "too many messages")
+        return True
 
     def broke_protocol(self, client: Client, error: FrameError) -> None:
         """Tell the client what it did wrong, and end the connection with the code for it."""
@@ -145,6 +195,8 @@ class Clients:
 
     def tick(self, now: float) -> None:
         self.now = now
+        if self.gate is not None:
+            self.gate.tick(time.time())
         for subscriber in list(self._held):
             held = subscriber.held
             if held is not None and now - held.since > self.settings.stall_timeout_s:

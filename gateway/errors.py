@@ -11,9 +11,10 @@ from litestar.exceptions import HTTPException, MethodNotAllowedException, Valida
 from litestar.types import ExceptionHandlersMap
 from msgspec import UNSET, Struct, UnsetType
 
-from hub.errors import NotFound, RedisUnavailable, RequestError
+from gateway.guard import refusal_headers
+from hub.errors import NotFound, RedisUnavailable, Refused, RequestError
 
-__all__ = ["HANDLERS", "Problem", "problem"]
+__all__ = ["HANDLERS", "Problem", "problem", "refusal"]
 
 logger = logging.getLogger(__name__)
 
@@ -60,6 +61,20 @@ def _request_error(_: Request[Any, Any, Any], error: RequestError) -> Response[b
     )
 
 
+def refusal(error: Refused | RedisUnavailable) -> Response[bytes]:
+    """Return the response for somebody who is not let in."""
+    if isinstance(error, RedisUnavailable):
+        detail = "Redis cannot be reached at the moment, so nobody can tell whether the token is revoked"
+        body = Problem(title=_title(503), status=503, detail=detail, code="redis_unavailable")
+        return problem(body, {"Retry-After": "1"})
+    body = Problem(title=_title(error.status), status=error.status, detail=error.detail, code=error.code)
+    return problem(body, refusal_headers(error))
+
+
+def _refused(_: Request[Any, Any, Any], error: Refused) -> Response[bytes]:
+    return refusal(error)
+
+
 def _redis_unavailable(_: Request[Any, Any, Any], error: RedisUnavailable) -> Response[bytes]:
     logger.warning("%s", error)
     detail = "Redis cannot be reached at the moment; nothing is served from memory, because it could be out of date"
@@ -98,6 +113,7 @@ def _bug(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
 
 
 HANDLERS: Final[ExceptionHandlersMap] = {
+    Refused: _refused,
     RequestError: _request_error,
     RedisUnavailable: _redis_unavailable,
     HTTPException: _http_error,

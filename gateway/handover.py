@@ -76,6 +76,12 @@ class HandoverProtocol(WebSocketsSansIOProtocol):
                 super().data_received(data)
         return await super().receive()
 
+    async def send(self, message: Any) -> None:
+        await super().send(message)
+        if self.close_sent:
+            # uvicorn forgets it after a refusal with a body of its own, and complains that nothing was answered.
+            self.handshake_complete = True
+
     def _hand_over(self, make: Callable[[asyncio.Transport], Successor]) -> bool:
         transport = self.transport
         if self.disconnected or self.close_sent or transport.is_closing():

@@ -19,6 +19,8 @@ from hub.model import State
 __all__ = [
     "OPS",
     "Ack",
+    "Auth",
+    "Authenticated",
     "CloseCode",
     "Closing",
     "Error",
@@ -27,6 +29,7 @@ __all__ = [
     "Op",
     "Ping",
     "Pong",
+    "Request",
     "RequestId",
     "Subscribe",
     "Unsubscribe",
@@ -43,7 +46,10 @@ class CloseCode:
     NORMAL = 1000
     UNRESPONSIVE = 1011
     RESTART = 1012
+    TRY_LATER = 1013
     TOO_SLOW = 4008
+    UNAUTHORIZED = 4401
+    TOO_MANY = 4429
 
 
 class Op(Struct, tag_field="op", kw_only=True):
@@ -73,7 +79,16 @@ class Ping(Op, tag="ping"):
     """Ask for a pong."""
 
 
-OPS = ("subscribe", "unsubscribe", "ping")
+class Auth(Op, tag="auth"):
+    """Show a token: as the first message, and later to go on with a newer one of the same `sub` in place."""
+
+    token: str
+
+
+#: What parse_op makes of a client's message.
+Request: TypeAlias = "Subscribe | Unsubscribe | Ping | Auth | Error"
+
+OPS = ("subscribe", "unsubscribe", "ping", "auth")
 
 
 class Ack(Struct, tag_field="type", tag="ack", kw_only=True, omit_defaults=True):
@@ -100,6 +115,14 @@ class Error(Struct, tag_field="type", tag="error", kw_only=True, omit_defaults=T
     id: RequestId = None
     channel: str | UnsetType = UNSET
     allowed: Sequence[str] = ()
+
+
+class Authenticated(Struct, tag_field="type", tag="auth", kw_only=True):
+    """Answer to auth: who the client is here, and until when (unix s); null where nobody is asked."""
+
+    id: RequestId
+    sub: str | None
+    exp: int | None
 
 
 class Pong(Struct, tag_field="type", tag="pong", kw_only=True):
@@ -138,7 +161,9 @@ class Closing(Struct, tag_field="type", tag="closing", kw_only=True):
 
 
 _encode = msgspec.json.Encoder().encode
-_decoder: msgspec.json.Decoder[Subscribe | Unsubscribe | Ping] = msgspec.json.Decoder(Subscribe | Unsubscribe | Ping)
+_decoder: msgspec.json.Decoder[Subscribe | Unsubscribe | Ping | Auth] = msgspec.json.Decoder(
+    Subscribe | Unsubscribe | Ping | Auth
+)
 
 
 class _Loose(Struct):
@@ -151,7 +176,7 @@ def frame(message: Struct) -> bytes:
     return text_frame(_encode(message))
 
 
-def parse_op(payload: bytes) -> Subscribe | Unsubscribe | Ping | Error:
+def parse_op(payload: bytes) -> Request:
     """Parse a client's message; an Error to be sent back where it is none."""
     try:
         return _decoder.decode(payload)

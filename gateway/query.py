@@ -12,13 +12,15 @@ from litestar.params import QueryParameter
 from msgspec import Struct
 
 from gateway.runtime import Runtime, runtime_of
-from hub.errors import NotFound, RequestError
+from hub.access import Grant
+from hub.errors import NotFound, Refused, RequestError
 from hub.keys import channel_name
 from hub.model import State
 
 __all__ = [
     "Context",
     "Cursor",
+    "Granted",
     "Limit",
     "Page",
     "Snapshot",
@@ -30,9 +32,11 @@ __all__ = [
     "envelope",
     "page_of",
     "pairs",
+    "provide_grant",
     "provide_runtime",
     "time_range",
     "venues_for",
+    "visible",
 ]
 
 NEAR_MAX = 5
@@ -85,16 +89,23 @@ class Page(Struct):
 
 
 Context: TypeAlias = NamedDependency[Runtime]
+Granted: TypeAlias = NamedDependency[Grant]
 
 
 def provide_runtime(request: Request[Any, Any, Any]) -> Runtime:
     return runtime_of(request.app)
 
 
+def provide_grant(request: Request[Any, Any, Any]) -> Grant:
+    """Return what the sender may: the guard noted it (gateway/guard.py)."""
+    grant: Grant = request.scope["state"]["grant"]
+    return grant
+
+
 async def check_parameters(request: Request[Any, Any, Any]) -> None:
     """Refuse query parameters that the resource does not have: a typo must not look like an empty filter."""
     signature = request.route_handler.parsed_fn_signature.parameters
-    known = [name for name in signature if name not in request.path_params and name not in {"runtime"}]
+    known = [name for name in signature if name not in request.path_params and name not in {"runtime", "grant"}]
     for name in request.query_params:
         if name not in known:
             raise RequestError("unknown_parameter", f"there is no parameter {name!r} here", sorted(known))
@@ -108,8 +119,31 @@ def choose(name: str, value: str, allowed: Iterable[str]) -> str:
     return value
 
 
-def venues_for(runtime: Runtime, symbol: str, venue: str | None = None) -> list[str]:
-    """Return the venues that publish `symbol`, sorted; NotFound with near matches where none does."""
+def venues_for(runtime: Runtime, grant: Grant, kind: str, symbol: str, venue: str | None = None) -> list[str]:
+    """Return the venues that publish `symbol` and of which `kind` may be read, sorted.
+
+    Raises NotFound with near matches where none publishes it, Refused where none may be read.
+    """
+    known = _known_venues(runtime, symbol, venue)
+    venues = [name for name in known if grant.allows(kind, name, symbol)]
+    if known and not venues:
+        raise Refused(403, "forbidden", f"the token does not allow {channel_name(kind, venue or '*', symbol)}")
+    return venues
+
+
+def visible(runtime: Runtime, grant: Grant, kind: str) -> Mapping[str, set[str]]:
+    """Return symbol -> venues, as far as `kind` may be read of any of them."""
+    symbols = runtime.directory.symbols
+    if grant.everything:
+        return symbols
+    return {
+        symbol: venues
+        for symbol, venues in symbols.items()
+        if any(grant.allows(kind, venue, symbol) for venue in venues)
+    }
+
+
+def _known_venues(runtime: Runtime, symbol: str, venue: str | None) -> list[str]:
     directory = runtime.directory
     venues = directory.symbols.get(symbol)
     if venues is None:
@@ -184,11 +218,13 @@ def page_of(
     return names[:limit], names[limit - 1] if len(names) > limit else None, []
 
 
-def pairs(runtime: Runtime, kind: str, symbols: Sequence[str], venue: str | None) -> list[tuple[str, str, str]]:
-    """Return (channel, venue, symbol) of one kind for all venues of all `symbols`."""
+def pairs(
+    runtime: Runtime, grant: Grant, kind: str, symbols: Sequence[str], venue: str | None
+) -> list[tuple[str, str, str]]:
+    """Return (channel, venue, symbol) of one kind for all venues of all `symbols`, as far as they may be read."""
     return [
         (channel_name(kind, name, symbol), name, symbol)
         for symbol in symbols
         for name in sorted(runtime.directory.symbols.get(symbol, ()))
-        if venue is None or name == venue
+        if (venue is None or name == venue) and grant.allows(kind, name, symbol)
     ]

@@ -12,10 +12,12 @@ from gateway.channel import Channel
 from gateway.clients import Clients
 from gateway.directory import Directory
 from gateway.fanout import Fanout
+from gateway.guard import Guard
 from gateway.joins import Joins
 from gateway.subscriber import Subscriber
 from gateway.subscriptions import Subscriptions
 from gateway.watch import Watch
+from hub.admission import Admission
 from hub.bus import Bus
 from hub.config import Settings
 from hub.keys import Keys
@@ -41,7 +43,9 @@ class Runtime:
             self.bus, self.fanout, self.joins, self.directory, settings.gateway.max_subscriptions
         )
         self.watch = Watch(self.bus, self.fanout, self.subscriptions)
-        self.clients = Clients(settings.gateway, self.fanout, self.joins, self.subscriptions)
+        self.admission = Admission(settings.redis.address, self.keys)
+        self.guard = Guard(settings.gateway, self.admission)
+        self.clients = Clients(settings.gateway, self.fanout, self.joins, self.subscriptions, self.guard)
         self.reader = Reader(settings.redis.address, self.keys)
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -49,7 +53,10 @@ class Runtime:
         """Connect and begin; raises RedisUnavailable."""
         await self.bus.start()
         await self.watch.start()
-        for name, work in (("bus", self.bus.run()), ("watch", self.watch.run()), ("clients", self.clients.run())):
+        works = [("bus", self.bus.run()), ("watch", self.watch.run()), ("clients", self.clients.run())]
+        if self.clients.gate is not None:
+            works.append(("gate", self.clients.gate.run()))
+        for name, work in works:
             task = asyncio.create_task(work, name=name)
             task.add_done_callback(_report)
             self._tasks.append(task)
@@ -62,6 +69,10 @@ class Runtime:
         for task in self._tasks:
             with suppress(asyncio.CancelledError, Exception):  # reported by _report
                 await task
+        if self.clients.gate is not None:
+            await self.clients.gate.close()
+        await self.guard.close()
+        await self.admission.close()
         await self.reader.close()
 
     @property

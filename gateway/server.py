@@ -26,12 +26,12 @@ GC_THRESHOLD = 50_000
 
 def refuse_remote(settings: GatewaySettings) -> None:
     """Raise ConfigError for an address beyond this machine, as long as nobody has to prove who they are."""
-    if settings.allow_remote_without_auth or _is_loopback(settings.host):
+    if settings.auth.required or settings.allow_remote_without_auth or _is_loopback(settings.host):
         return
     raise ConfigError(
         f"gateway.host = {settings.host!r} is reachable from other machines, and the gateway does not ask who its "
-        "clients are. Use 127.0.0.1, put a proxy with authentication in front, or set "
-        "gateway.allow_remote_without_auth = true"
+        "clients are. Use 127.0.0.1, set gateway.auth.secret (or secret_file, or jwks), or "
+        "gateway.allow_remote_without_auth = true where a proxy in front asks them"
     )
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 from gateway.channel import Channel
 from gateway.frames import split_frames, text_frame
 from gateway.protocol import CloseCode, Closing, Lagging, frame
+from hub.access import OPEN, Grant
 from hub.position import Position, format_position, position_in
 
 if TYPE_CHECKING:
@@ -76,11 +77,12 @@ class Subscriber:
     """A client as the fan-out sees it.
 
     `write` takes whole frames and may call back into `hold`. `out` holds frames of the batch being sent. `channels`
-    counts the reasons for each channel: 1 for the channel's own name, 2 for each pattern that covers it.
+    are the reasons for each channel: 1 its own name, 2 a pattern that covers it, 3 both. `grant` says
+    what it may subscribe to, `said` when (monotonic, s) it has made up for what it said.
     """
 
-    __slots__ = ("channels", "closed", "held", "out", "patterns", "pending", "queue_bytes", "sink", "started",
-                 "waiting", "write")  # fmt: skip
+    __slots__ = ("channels", "closed", "grant", "held", "out", "patterns", "pending", "queue_bytes", "said", "sink",
+                 "started", "waiting", "write")  # fmt: skip
 
     def __init__(self, sink: Sink, write: Callable[[bytes], None], queue_bytes: int) -> None:
         self.sink, self.write, self.queue_bytes = sink, write, queue_bytes
@@ -92,6 +94,8 @@ class Subscriber:
         self.started = 0
         self.held: Held | None = None
         self.closed = False
+        self.grant: Grant = OPEN
+        self.said = 0.0
 
     def hold(self, now: float) -> None:
         """The socket takes no more: leave the channels until `drain`."""

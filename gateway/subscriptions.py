@@ -10,7 +10,7 @@ from gateway.protocol import Ack, Error, RequestId, frame
 from gateway.subscriber import Subscriber
 from hub import keys
 from hub.bus import Bus
-from hub.errors import RequestError
+from hub.errors import Refused, RequestError
 from hub.position import Position, parse_position
 
 __all__ = ["Subscriptions"]
@@ -77,6 +77,7 @@ class Subscriptions:
         for name in names:
             try:
                 channel = _parse(name)
+                _check_allowed(subscriber, channel)
                 place = _place(after, channel.name, single)
                 if is_pattern(channel):
                     self._add_pattern(subscriber, channel.name, request, errors)
@@ -105,6 +106,23 @@ class Subscriptions:
             self.fanout.send(subscriber, b"".join(acks))
         errors.send(self.fanout, subscriber)
 
+    def regrant(self, subscriber: Subscriber) -> None:
+        """The client's grant is another one: take away what it does not cover, add what patterns now stand for."""
+        errors = _Errors(None)
+        for pattern in [p for p in subscriber.patterns or () if not subscriber.grant.overlaps(_parse(p))]:
+            self._remove_pattern(subscriber, pattern)
+            errors.add(_forbidden(pattern), pattern)
+        for channel in list(subscriber.channels):
+            if not subscriber.grant.allows(channel.kind, channel.venue, channel.symbol):
+                self.fanout.settle(subscriber)
+                self._leave(subscriber, channel)
+                errors.add(_forbidden(channel.name), channel.name)
+        for pattern in subscriber.patterns or ():
+            names = self._readable(subscriber, self.directory.match(pattern))
+            self._add_matches(subscriber, pattern, names, None, errors)
+        self.joins.pump(subscriber)
+        errors.send(self.fanout, subscriber)
+
     def close(self, subscriber: Subscriber) -> None:
         """Forget a client that is gone."""
         subscriber.closed = True
@@ -119,6 +137,8 @@ class Subscriptions:
         """A new name: whoever subscribed to a pattern for it gets it."""
         for pattern in patterns_of(channel):
             for subscriber in list(self._patterns.get(pattern, ())):
+                if not subscriber.grant.allows(channel.kind, channel.venue, channel.symbol):
+                    continue
                 errors = _Errors(None)
                 self._add_matches(subscriber, pattern, [name], None, errors)
                 errors.send(self.fanout, subscriber)
@@ -127,8 +147,9 @@ class Subscriptions:
     # adding
 
     def _check_limit(self, subscriber: Subscriber) -> None:
-        if len(subscriber.channels) + len(subscriber.patterns or ()) >= self.max_subscriptions:
-            detail = f"a connection may have {self.max_subscriptions} subscriptions"
+        most = min(subscriber.grant.max_subscriptions or self.max_subscriptions, self.max_subscriptions)
+        if len(subscriber.channels) + len(subscriber.patterns or ()) >= most:
+            detail = f"a connection may have {most} subscriptions"
             raise RequestError("too_many_subscriptions", detail)
 
     def _add(
@@ -137,7 +158,7 @@ class Subscriptions:
         channel = self.bus.topics.get(self.bus.keys.newest(name).encode())
         have = subscriber.channels.get(channel, 0) if channel is not None else 0
         if channel is not None and have:
-            subscriber.channels[channel] = have + PATTERN if pattern else have | DIRECT
+            subscriber.channels[channel] = have | (PATTERN if pattern else DIRECT)
             if not pattern:
                 present = channel.newest is not None or (channel.book and channel.last is not None)
                 self.fanout.send(subscriber, self.joins.ack(channel, request, None, present=present))
@@ -156,7 +177,7 @@ class Subscriptions:
         known = subscriber.patterns is not None and pattern in subscriber.patterns
         if not known:
             self._check_limit(subscriber)
-        names = self.directory.match(pattern)
+        names = self._readable(subscriber, self.directory.match(pattern))
         self.fanout.send(subscriber, frame(Ack(op="subscribe", id=request, channel=pattern, matched=len(names))))
         if known:
             return
@@ -165,6 +186,13 @@ class Subscriptions:
         subscriber.patterns.add(pattern)
         self._patterns.setdefault(pattern, {})[subscriber] = None
         self._add_matches(subscriber, pattern, names, request, errors)
+
+    def _readable(self, subscriber: Subscriber, names: list[str]) -> list[str]:
+        grant = subscriber.grant
+        if grant.everything:
+            return names
+        channels = ((name, self.directory.names[name]) for name in names)
+        return [name for name, channel in channels if grant.allows(channel.kind, channel.venue, channel.symbol)]
 
     def _add_matches(
         self, subscriber: Subscriber, pattern: str, names: list[str], request: RequestId, errors: _Errors
@@ -183,7 +211,7 @@ class Subscriptions:
         channel = self.bus.topics.get(self.bus.keys.newest(name).encode())
         if channel is None or not subscriber.channels.get(channel, 0) & DIRECT:
             raise RequestError("not_subscribed", f"{name} is not subscribed")
-        self._remove_reason(subscriber, channel, DIRECT)
+        self._reconsider(subscriber, channel, subscriber.channels[channel] & ~DIRECT)
 
     def _remove_pattern(self, subscriber: Subscriber, pattern: str) -> None:
         if subscriber.patterns is None or pattern not in subscriber.patterns:
@@ -193,8 +221,8 @@ class Subscriptions:
         for name in self.directory.match(pattern):
             channel = self.bus.topics.get(self.bus.keys.newest(name).encode())
             # Channels beyond the limit were never added.
-            if channel is not None and subscriber.channels.get(channel, 0) >= PATTERN:
-                self._remove_reason(subscriber, channel, PATTERN)
+            if channel is not None and (have := subscriber.channels.get(channel)) is not None:
+                self._reconsider(subscriber, channel, have)
 
     def _forget_pattern(self, subscriber: Subscriber, pattern: str) -> None:
         readers = self._patterns.get(pattern)
@@ -203,10 +231,13 @@ class Subscriptions:
             if not readers:
                 del self._patterns[pattern]
 
-    def _remove_reason(self, subscriber: Subscriber, channel: Channel, why: int) -> None:
-        have = subscriber.channels[channel]
-        if have > why:
-            subscriber.channels[channel] = have - why
+    def _reconsider(self, subscriber: Subscriber, channel: Channel, have: int) -> None:
+        """Keep a channel as long as there is a reason for it, a pattern or its own name."""
+        known = self.directory.names.get(channel.name)
+        covered = known is not None and any(p in (subscriber.patterns or ()) for p in patterns_of(known))
+        have = have | PATTERN if covered else have & ~PATTERN
+        if have:
+            subscriber.channels[channel] = have
             return
         self.fanout.settle(subscriber)  # nothing of the channel may follow the acknowledgement
         self._leave(subscriber, channel)
@@ -239,6 +270,21 @@ def _parse(name: object) -> keys.Channel:
     if not isinstance(name, str):
         raise RequestError("bad_channel", "a channel is a text such as quote:binance:BTC-USDT")
     return keys.parse_channel(name, wildcards=True)
+
+
+def _check_allowed(subscriber: Subscriber, channel: keys.Channel) -> None:
+    grant = subscriber.grant
+    if grant.everything:
+        return
+    allowed = (
+        grant.overlaps(channel) if is_pattern(channel) else grant.allows(channel.kind, channel.venue, channel.symbol)
+    )
+    if not allowed:
+        raise _forbidden(channel.name)
+
+
+def _forbidden(name: str) -> Refused:
+    return Refused(403, "forbidden", f"the token does not allow {name}")
 
 
 def _place(after: dict[str, object] | str | None, name: str, single: bool) -> Position | None:

@@ -1,6 +1,7 @@
 """The WebSocket endpoints: `/v1/ws`, and `/v1/ws/{symbol}`, which subscribes by its URL alone."""
 
 import asyncio
+from typing import Any
 
 from litestar import websocket
 from litestar.params import FromPath
@@ -8,8 +9,11 @@ from litestar.params import FromPath
 from gateway.asgi import HIGH_WATER, LOW_WATER, AsgiConnection, Socket
 from gateway.clients import Client
 from gateway.connection import Connection
+from gateway.errors import refusal
 from gateway.handover import handover_in
+from gateway.protocol import CloseCode
 from gateway.runtime import runtime_of
+from hub.errors import RedisUnavailable, Refused
 
 __all__ = ["stream", "stream_symbol"]
 
@@ -37,11 +41,24 @@ def _words(text: str) -> list[str]:
 
 async def _serve(socket: Socket, names: list[object]) -> None:
     runtime = runtime_of(socket.app)
-    await socket.accept()
+    clients, gate, slot = runtime.clients, runtime.clients.gate, ""
+    try:
+        newcomer = await runtime.guard.connect(socket.scope, len(clients))
+        if gate is not None:
+            slot = await gate.take_slot(newcomer.grant)
+    except (Refused, RedisUnavailable) as error:
+        runtime.guard.refused += 1
+        await _refuse(socket, error)
+        return
+    await socket.accept(newcomer.subprotocol)
 
     def welcome(client: Client) -> None:
-        runtime.clients.add(client)
-        if names and client.bucket >= 0:
+        clients.add(client)
+        if client.bucket < 0:
+            return
+        if gate is not None:
+            gate.enter(client.subscriber, newcomer.grant, slot, names)
+        elif names:
             runtime.subscriptions.subscribe(client.subscriber, names)
 
     def take_over(transport: asyncio.Transport) -> Connection:
@@ -52,8 +69,24 @@ async def _serve(socket: Socket, names: list[object]) -> None:
 
     hand_over = handover_in(socket.scope)
     if hand_over is not None:
-        hand_over(take_over)
+        if not hand_over(take_over) and gate is not None:
+            gate.free_slot(newcomer.grant.sub, slot)
         return
     behind_asgi = AsgiConnection(runtime.clients, socket)
     welcome(behind_asgi)
     await behind_asgi.run()
+
+
+async def _refuse(socket: Socket, error: Refused | RedisUnavailable) -> None:
+    """Answer the handshake with a problem body, where the server can; browsers see neither it nor the status."""
+    await socket.receive()  # the connect message
+    if "websocket.http.response" not in (socket.scope.get("extensions") or {}):
+        await socket.close(CloseCode.TRY_LATER if isinstance(error, RedisUnavailable) else 1008)
+        return
+    response = refusal(error)
+    headers = [(name.encode(), value.encode()) for name, value in response.headers.items()]
+    headers.append((b"content-type", str(response.media_type).encode()))
+    start: Any = {"type": "websocket.http.response.start", "status": response.status_code, "headers": headers}
+    body: Any = {"type": "websocket.http.response.body", "body": response.content, "more_body": False}
+    await socket.send(start)
+    await socket.send(body)

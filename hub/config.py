@@ -7,6 +7,7 @@ Only `__main__` modules, the command line and `create_app` call `load`; everythi
 
 import difflib
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 import msgspec
 from msgspec import Struct, field
 
+from hub.access import AuthSettings, LimitSettings, check_access
 from hub.errors import ConfigError
 from hub.intervals import INTERVALS
 from hub.model import KINDS
@@ -113,6 +115,8 @@ class PublisherSettings(_Settings, frozen=True):
 class GatewaySettings(_Settings, frozen=True):
     """`allow_remote_without_auth` lets the gateway listen beyond loopback although nobody has to prove who they are.
 
+    `origins`: pages (`https://host`) whose scripts may use the WebSocket and, by CORS, REST, besides the gateway's own.
+
     Per WebSocket connection: `max_frame_bytes` bounds a client's message, `max_subscriptions` its channels and
     patterns, `queue_bytes` the events kept while it does not read. It is closed when nothing was heard from it for
     `idle_timeout_s` (pings are answered meanwhile), or when it did not read for `stall_timeout_s`.
@@ -126,11 +130,14 @@ class GatewaySettings(_Settings, frozen=True):
     workers: int = 1
     drain_s: float = 10.0
     allow_remote_without_auth: bool = False
+    origins: list[str] = []
     max_frame_bytes: int = 65_536
     max_subscriptions: int = 5000
     queue_bytes: int = 1_048_576
     idle_timeout_s: float = 60.0
     stall_timeout_s: float = 15.0
+    auth: AuthSettings = AuthSettings()
+    limits: LimitSettings = LimitSettings()
 
 
 class LogSettings(_Settings, frozen=True):
@@ -265,3 +272,7 @@ def _check(settings: Settings) -> None:
     )
     need(books.depth_per_s > 0, "books.depth_per_s", books.depth_per_s, "more than 0")
     need(settings.redis.prefix != "", "redis.prefix", settings.redis.prefix, "a text that is not empty")
+    check_access(settings.gateway.auth, settings.gateway.limits)
+    for origin in settings.gateway.origins:
+        allowed = "origins such as https://example.org"
+        need(re.fullmatch(r"https?://[^/\s*]+", origin) is not None, "gateway.origins", origin, allowed)

@@ -13,7 +13,8 @@ HubError
 │   └── RateLimited          the venue's REST rests until the stated time
 ├── SessionError             a recorded session cannot be read
 └── RequestError             a client asked for something impossible
-    └── NotFound             ... or for something that is not there
+    ├── NotFound             ... or for something that is not there
+    └── Refused              ... or for something it may not have, now or at all
 
 Errors of libraries are translated once, where the library is called.
 """
@@ -29,6 +30,7 @@ __all__ = [
     "NotFound",
     "RateLimited",
     "RedisUnavailable",
+    "Refused",
     "RequestError",
     "SequenceGap",
     "SessionError",
@@ -128,3 +130,11 @@ class NotFound(RequestError):
     def __init__(self, code: str, detail: str, near: Sequence[str] = ()) -> None:
         super().__init__(code, detail)
         self.near = tuple(near)
+
+
+class Refused(RequestError):
+    """A client that may not, not yet or not now: `status` is the HTTP status that says which (401, 403, 429, 503)."""
+
+    def __init__(self, status: int, code: str, detail: str, retry_after_s: float | None = None) -> None:
+        super().__init__(code, detail)
+        self.status, self.retry_after_s = status, retry_after_s

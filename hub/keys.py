@@ -126,3 +126,12 @@ class Keys:
     def banned(self, venue: str, bucket: str, address: str) -> str:
         """Present while the venue refuses these requests to this address; the value is the end in unix ms."""
         return f"{self.prefix}banned:{{{venue}:{address}}}:{bucket}"
+
+    @property
+    def revoked(self) -> str:
+        """Sorted set of the ids of revoked tokens, scored with their ends in unix s; ended ones go with the next."""
+        return f"{self.prefix}revoked"
+
+    def slots(self, subject: str) -> str:
+        """Connections of one subject over all gateways; expires when nobody renews it."""
+        return f"{self.prefix}slots:{subject}"

@@ -16,6 +16,8 @@ from hub.config import LogSettings
 __all__ = ["mask_url", "setup"]
 
 _URL = re.compile(r"\b[a-z][a-z0-9+.-]*://[^\s'\"<>]+", re.IGNORECASE)
+#: A JWT begins with the base64 of `{"`.
+_JWT = re.compile(r"\beyJ[\w-]+\.[\w-]+\.[\w-]*")
 _SECRET_QUERY = re.compile(r"([?&][^=&#]*(?:password|token|secret|signature|key)[^=&#]*=)[^&#]*", re.IGNORECASE)
 _COLOURS: Final = {"WARNING": "\033[33m", "ERROR": "\033[31m", "CRITICAL": "\033[31m"}
 _encode = msgspec.json.Encoder().encode
@@ -38,6 +40,8 @@ def mask_url(url: str) -> str:
 
 
 def _mask_text(text: str) -> str:
+    if "eyJ" in text:
+        text = _JWT.sub("***", text)
     return _URL.sub(lambda match: mask_url(match.group()), text) if "://" in text else text
 
 

@@ -6,7 +6,7 @@ from litestar import get
 from litestar.params import FromPath, QueryParameter
 from msgspec import Struct
 
-from gateway.query import Context, Snapshot, Venue, envelope, venues_for
+from gateway.query import Context, Granted, Snapshot, Venue, envelope, venues_for
 from hub.keys import channel_name
 from hub.model import Level
 
@@ -29,10 +29,12 @@ class SymbolBooks(Struct):
 
 
 @get("/books/{symbol:str}", tags=["books"])
-async def get_books(runtime: Context, symbol: FromPath[str], venue: Venue = None, depth: Depth = 100) -> SymbolBooks:
+async def get_books(
+    runtime: Context, grant: Granted, symbol: FromPath[str], venue: Venue = None, depth: Depth = 100
+) -> SymbolBooks:
     """The order book of one symbol, per venue."""
     books = []
-    for name in venues_for(runtime, symbol, venue):
+    for name in venues_for(runtime, grant, "book", symbol, venue):
         book = await runtime.reader.book(channel_name("book", name, symbol))
         head = envelope(runtime, "book", name, symbol, book)
         shown = book is not None and head["state"] in {"live", "stale"}

@@ -8,7 +8,7 @@ from litestar.params import FromPath, QueryParameter
 from msgspec import Struct
 
 from gateway.candles import CandleRow, read_candles
-from gateway.query import Context, Snapshot, Time, Venue, choose, envelope, time_range, venues_for
+from gateway.query import Context, Granted, Snapshot, Time, Venue, choose, envelope, time_range, venues_for
 from hub.intervals import INTERVALS
 
 __all__ = ["SymbolCandles", "VenueCandles", "get_candles"]
@@ -32,6 +32,7 @@ class SymbolCandles(Struct):
 @get("/candles/{symbol:str}", tags=["candles"])
 async def get_candles(
     runtime: Context,
+    grant: Granted,
     symbol: FromPath[str],
     venue: Venue = None,
     interval: Interval = "1m",
@@ -43,7 +44,7 @@ async def get_candles(
     choose("interval", interval, INTERVALS)
     start_ms, end_ms = time_range(start, end, time.time_ns() // 1_000_000)
     found = []
-    for name in venues_for(runtime, symbol, venue):
+    for name in venues_for(runtime, grant, f"candle.{interval}", symbol, venue):
         rows, newest = await read_candles(runtime.reader, name, symbol, interval, start_ms, end_ms, limit)
         head = envelope(runtime, f"candle.{interval}", name, symbol, newest, present=bool(rows))
         found.append(VenueCandles(**head, candles=rows))

@@ -7,6 +7,7 @@ from msgspec import Struct
 from gateway.query import (
     Context,
     Cursor,
+    Granted,
     Limit,
     Page,
     Snapshot,
@@ -16,8 +17,10 @@ from gateway.query import (
     page_of,
     pairs,
     venues_for,
+    visible,
 )
 from gateway.runtime import Runtime
+from hub.access import Grant
 from hub.model import Quote
 
 __all__ = ["QuoteView", "SymbolQuotes", "get_quotes", "list_quotes"]
@@ -43,8 +46,8 @@ class QuotePage(Page):
     items: list[SymbolQuotes]
 
 
-async def _read(runtime: Runtime, symbols: list[str], venue: str | None) -> list[SymbolQuotes]:
-    wanted = pairs(runtime, KIND, symbols, venue)
+async def _read(runtime: Runtime, grant: Grant, symbols: list[str], venue: str | None) -> list[SymbolQuotes]:
+    wanted = pairs(runtime, grant, KIND, symbols, venue)
     messages = await runtime.reader.newest([channel for channel, _, _ in wanted], Quote)
     found = {symbol: SymbolQuotes(symbol, []) for symbol in symbols}
     for channel, name, symbol in wanted:
@@ -61,16 +64,16 @@ async def _read(runtime: Runtime, symbols: list[str], venue: str | None) -> list
 
 
 @get("/quotes/{symbol:str}", tags=["quotes"])
-async def get_quotes(runtime: Context, symbol: FromPath[str], venue: Venue = None) -> SymbolQuotes:
+async def get_quotes(runtime: Context, grant: Granted, symbol: FromPath[str], venue: Venue = None) -> SymbolQuotes:
     """Best bid and ask of one symbol, per venue."""
-    venues_for(runtime, symbol, venue)
-    return (await _read(runtime, [symbol], venue))[0]
+    venues_for(runtime, grant, KIND, symbol, venue)
+    return (await _read(runtime, grant, [symbol], venue))[0]
 
 
 @get("/quotes", tags=["quotes"])
 async def list_quotes(
-    runtime: Context, symbols: SymbolList = None, cursor: Cursor = None, limit: Limit = 100
+    runtime: Context, grant: Granted, symbols: SymbolList = None, cursor: Cursor = None, limit: Limit = 100
 ) -> QuotePage:
     """Best bid and ask of many symbols, sorted by symbol."""
-    names, following, unknown = page_of(runtime.directory.symbols, symbols, cursor, limit)
-    return QuotePage(following, unknown, await _read(runtime, names, None))
+    names, following, unknown = page_of(visible(runtime, grant, KIND), symbols, cursor, limit)
+    return QuotePage(following, unknown, await _read(runtime, grant, names, None))

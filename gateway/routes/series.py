@@ -7,7 +7,7 @@ from litestar import get
 from litestar.params import FromPath, QueryParameter
 from msgspec import Struct
 
-from gateway.query import Context, Time, Venue, choose, time_range, venues_for
+from gateway.query import Context, Granted, Time, Venue, choose, time_range, venues_for
 from hub.history import series_of
 from hub.keys import channel_name
 from hub.model import KINDS, State
@@ -43,6 +43,7 @@ class SymbolSeries(Struct):
 @get("/series/{symbol:str}", tags=["series"])
 async def get_series(
     runtime: Context,
+    grant: Granted,
     symbol: FromPath[str],
     venue: Venue = None,
     kind: Kind = "quote",
@@ -57,7 +58,7 @@ async def get_series(
     now_ms = time.time_ns() // 1_000_000
     start_ms, end_ms = time_range(start, end, now_ms, default_ms=3_600_000)
     found = []
-    for name in venues_for(runtime, symbol, venue):
+    for name in venues_for(runtime, grant, kind, symbol, venue):
         channel = channel_name(kind, name, symbol)
         points = await runtime.reader.series(channel, field, start_ms, end_ms, limit, FIELDS[kind][field])
         state, reason = runtime.watch.state(kind, name, symbol, bool(points))

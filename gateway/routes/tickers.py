@@ -9,6 +9,7 @@ from msgspec import Struct
 from gateway.query import (
     Context,
     Cursor,
+    Granted,
     Limit,
     Page,
     Snapshot,
@@ -18,8 +19,10 @@ from gateway.query import (
     page_of,
     pairs,
     venues_for,
+    visible,
 )
 from gateway.runtime import Runtime
+from hub.access import Grant
 from hub.model import Ticker
 
 __all__ = ["SymbolTickers", "TickerView", "get_tickers", "list_tickers"]
@@ -78,8 +81,8 @@ def _view(runtime: Runtime, venue: str, symbol: str, ticker: Ticker | None, name
     )
 
 
-async def _read(runtime: Runtime, symbols: list[str], venue: str | None) -> list[SymbolTickers]:
-    wanted = pairs(runtime, KIND, symbols, venue)
+async def _read(runtime: Runtime, grant: Grant, symbols: list[str], venue: str | None) -> list[SymbolTickers]:
+    wanted = pairs(runtime, grant, KIND, symbols, venue)
     messages = await runtime.reader.newest([channel for channel, _, _ in wanted], Ticker)
     rows = await runtime.reader.instruments_of([(name, symbol) for _, name, symbol in wanted])
     found = {symbol: SymbolTickers(symbol, []) for symbol in symbols}
@@ -90,16 +93,16 @@ async def _read(runtime: Runtime, symbols: list[str], venue: str | None) -> list
 
 
 @get("/tickers/{symbol:str}", tags=["tickers"])
-async def get_tickers(runtime: Context, symbol: FromPath[str], venue: Venue = None) -> SymbolTickers:
+async def get_tickers(runtime: Context, grant: Granted, symbol: FromPath[str], venue: Venue = None) -> SymbolTickers:
     """Rolling 24 hours of one symbol, per venue."""
-    venues_for(runtime, symbol, venue)
-    return (await _read(runtime, [symbol], venue))[0]
+    venues_for(runtime, grant, KIND, symbol, venue)
+    return (await _read(runtime, grant, [symbol], venue))[0]
 
 
 @get("/tickers", tags=["tickers"])
 async def list_tickers(
-    runtime: Context, symbols: SymbolList = None, cursor: Cursor = None, limit: Limit = 100
+    runtime: Context, grant: Granted, symbols: SymbolList = None, cursor: Cursor = None, limit: Limit = 100
 ) -> TickerPage:
     """Rolling 24 hours of many symbols, sorted by symbol."""
-    names, following, unknown = page_of(runtime.directory.symbols, symbols, cursor, limit)
-    return TickerPage(following, unknown, await _read(runtime, names, None))
+    names, following, unknown = page_of(visible(runtime, grant, KIND), symbols, cursor, limit)
+    return TickerPage(following, unknown, await _read(runtime, grant, names, None))

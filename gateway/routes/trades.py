@@ -6,7 +6,7 @@ from litestar import get
 from litestar.params import FromPath
 from msgspec import Struct
 
-from gateway.query import Context, Limit, Snapshot, Venue, envelope, venues_for
+from gateway.query import Context, Granted, Limit, Snapshot, Venue, envelope, venues_for
 from hub.keys import channel_name
 from hub.model import Trade
 
@@ -38,10 +38,12 @@ class SymbolTrades(Struct):
 
 
 @get("/trades/{symbol:str}", tags=["trades"])
-async def get_trades(runtime: Context, symbol: FromPath[str], venue: Venue = None, limit: Limit = 100) -> SymbolTrades:
+async def get_trades(
+    runtime: Context, grant: Granted, symbol: FromPath[str], venue: Venue = None, limit: Limit = 100
+) -> SymbolTrades:
     """The newest trades of one symbol, per venue."""
     found = []
-    for name in venues_for(runtime, symbol, venue):
+    for name in venues_for(runtime, grant, "trade", symbol, venue):
         trades = await runtime.reader.log(channel_name("trade", name, symbol), limit, Trade)
         rows = [TradeRow(t.id, t.ts_event, t.ts_recv, t.price, t.size, t.side, t.trade_id, t.count) for t in trades]
         head = envelope(runtime, "trade", name, symbol, trades[-1] if trades else None)

@@ -26,7 +26,8 @@ def main(argv: Sequence[str]) -> int:
 def _flat(prefix: str, tree: object) -> Iterator[tuple[str, object]]:
     """Yield dotted names and values, credentials masked."""
     if not isinstance(tree, dict):
-        yield prefix, mask_url(tree) if isinstance(tree, str) else tree
+        secret = prefix.endswith(".secret") and bool(tree)
+        yield prefix, "***" if secret else mask_url(tree) if isinstance(tree, str) else tree
         return
     for name, value in tree.items():
         yield from _flat(f"{prefix}.{name}" if prefix else str(name), value)

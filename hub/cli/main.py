@@ -35,6 +35,11 @@ def _module(module: str, argv: Sequence[str]) -> NoReturn:
 COMMANDS: Final[dict[str, tuple[str, str, Command]]] = {
     "up": ("[--demo] [--config FILE]", "run the whole hub on this machine", partial(_here, "up")),
     "redis-cli": ("[ARGS...]", "redis-cli, connected to the hub's Redis", partial(_here, "redis_cli")),
+    "token": (
+        "--channels A,B [--ttl TIME] [--sub NAME] | --revoke JTI",
+        "mint a JWT for the gateway, or revoke one",
+        partial(_here, "token"),
+    ),
     "config": ("check [--config FILE]", "show the settings in force", partial(_here, "config_check")),
     "normalize": (
         "VENUE SESSION_DIR [--instruments FILE]",

@@ -144,22 +144,24 @@ class Gateway:
     def connect(self, path: str = "", **options: Any) -> connect:
         return connect(self.ws + path, compression=None, max_size=None, **options)
 
-    async def get(self, path: str) -> tuple[int, Any]:
+    async def get(self, path: str, **headers: str) -> tuple[int, Any]:
         """Return status and decoded body of a GET."""
-        code, _, body = await self.request("GET", path)
+        code, _, body = await self.request("GET", path, **headers)
         return code, json.loads(body)
 
-    async def request(self, method: str, path: str) -> tuple[int, dict[str, str], bytes]:
+    async def request(self, method: str, path: str, **headers: str) -> tuple[int, dict[str, str], bytes]:
+        """Return status, headers (names in lower case) and body; `headers` are sent, _ in their names for -."""
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
         try:
-            writer.write(f"{method} {path} HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n".encode())
+            more = "".join(f"{name.replace('_', '-')}: {value}\r\n" for name, value in headers.items())
+            writer.write(f"{method} {path} HTTP/1.1\r\nHost: t\r\nConnection: close\r\n{more}\r\n".encode())
             head, _, body = (await asyncio.wait_for(reader.read(), 20)).partition(b"\r\n\r\n")
         finally:
             writer.close()
             await writer.wait_closed()
         lines = head.decode().split("\r\n")
-        headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines[1:])}
-        return int(lines[0].split()[1]), headers, body
+        found = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines[1:])}
+        return int(lines[0].split()[1]), found, body
 
 
 @asynccontextmanager
@@ -182,7 +184,9 @@ async def gateway_on(redis_url: str, **overrides: Any) -> AsyncIterator[Gateway]
 
 
 def gateway_settings(redis_url: str, **overrides: Any) -> Settings:
-    names = {"port": free_port(), **overrides}
+    names: dict[str, Any] = {"port": free_port()}
+    for name, value in overrides.items():  # sections of the section come as dicts
+        names |= {f"{name}__{key}": v for key, v in value.items()} if isinstance(value, dict) else {name: value}
     environ = {f"TICKWIRE_GATEWAY__{name.upper()}": json.dumps(value) for name, value in names.items()}
     return load(environ={**environ, "TICKWIRE_CONFIG": "/dev/null", "TICKWIRE_REDIS__URL": redis_url})
 
