@@ -21,12 +21,13 @@ from feeds.backlog import compacted
 from feeds.batch import Batch, BatchEncoder, Item, Renewal, Withdrawal
 from hub.builder import MessageBuilder
 from hub.config import HistorySettings, PublisherSettings
+from hub.connect import AnyLink, connect
 from hub.errors import LeaseHeld, LeaseLost, RedisUnavailable
 from hub.history import History
 from hub.instruments import Instrument
 from hub.keys import Keys
 from hub.lease import Lease
-from hub.link import Link, RedisReplyError, pack
+from hub.link import RedisReplyError, pack
 from hub.model import Book, Message
 
 __all__ = ["Publisher"]
@@ -68,7 +69,7 @@ class Publisher:
         self._unconfirmed: Batch | None = None
         self._resent = False
         self._lost_events = False
-        self._link: Link | None = None
+        self._link: AnyLink | None = None
         self._busy = True  # no flush may start: one is scheduled, on its way, or Redis is away
         self._run_id = ""
         self._fatal: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -209,17 +210,17 @@ class Publisher:
             if self._lost_events:
                 await asyncio.sleep(REFUSED_PAUSE_S)
 
-    async def _connect(self) -> Link:
+    async def _connect(self) -> AnyLink:
         delay = 0.05
         while True:
             try:
-                return await Link.connect(self.url, name=f"tickwire-feed-{self.venue}")
+                return await connect(self.url, name=f"tickwire-feed-{self.venue}")
             except RedisUnavailable as error:
                 log.warning("%s; trying again", error)
                 await asyncio.sleep(random.uniform(delay / 2, delay))
                 delay = min(RETRY_CAP_S, delay * 2)
 
-    async def _resume(self, link: Link) -> None:
+    async def _resume(self, link: AnyLink) -> None:
         """Bring Redis and ourselves together again before anything new is sent."""
         info, *_ = await link.call([pack("INFO", "server")])
         if isinstance(info, RedisReplyError):
@@ -238,7 +239,7 @@ class Publisher:
         # Only now: a link that breaks on the way here must find the same differences again.
         self._run_id = run_id
 
-    async def _begin_epoch(self, link: Link, reason: str) -> None:
+    async def _begin_epoch(self, link: AnyLink, reason: str) -> None:
         # Until all of this is done, a link that breaks again must lead back here.
         self._lost_events = True
         self.builder.start_epoch(await self.lease.acquire(at_least=self.builder.epoch + 1, wait_s=0))
@@ -252,7 +253,7 @@ class Publisher:
         self.on_new_epoch(reason)
         log.warning("new epoch venue=%s epoch=%d reason=%s", self.venue, self.builder.epoch, reason)
 
-    async def _send(self, link: Link, data: bytes, count: int) -> None:
+    async def _send(self, link: AnyLink, data: bytes, count: int) -> None:
         if not count:
             return
         future: asyncio.Future[list[object]] = asyncio.get_running_loop().create_future()
@@ -279,9 +280,7 @@ class Publisher:
 
 
 def _field(info: object, name: str) -> str:
+    """Return a field of INFO; of several nodes' all values."""
     text = info.decode() if isinstance(info, bytes) else str(info)
-    for line in text.splitlines():
-        key, _, value = line.partition(":")
-        if key == name:
-            return value.strip()
-    return ""
+    pairs = (line.partition(":") for line in text.splitlines())
+    return ",".join(sorted(value.strip() for key, _, value in pairs if key == name))

@@ -198,7 +198,8 @@ class Watch:
             poll.cancel()
 
     async def _poll(self) -> None:
-        (members,) = await self.bus.call(pack("SMEMBERS", self.bus.keys.venues))
+        # PING asks every node where there are several.
+        members, _ = await self.bus.call(pack("SMEMBERS", self.bus.keys.venues), pack("PING"))
         known = [] if isinstance(members, RedisReplyError) else [name.decode(errors="replace") for name in members]
         for venue in known:
             self.follow(channel_name("status", venue, VENUE_WIDE))

@@ -1,8 +1,8 @@
 """The subscriber's side of the bus: Redis pub/sub channels, joined to what Redis holds, and kept joined.
 
-One Link carries subscriptions and reads. Redis answers it in order, so a read that is sent after SUBSCRIBE splits the
-stream cleanly: every message that arrives before the answer is in the answer, and a later one that is in it as well
-has an id at or below the answer's. Hence nothing is buffered while a channel is joined.
+One link (hub/connect.py) carries subscriptions and reads. Redis answers in order, so a read that is sent after
+SUBSCRIBE splits the stream cleanly: every message that arrives before the answer is in the answer, and a later one that
+is in it as well has an id at or below the answer's. Hence nothing is buffered while a channel is joined.
 
 A topic that lost messages (the link broke, Redis restarted, a number is missing) is joined again from its last id;
 what the log no longer holds is announced as a gap. What to do with messages is the listener's business.
@@ -14,10 +14,11 @@ import random
 from collections.abc import Callable
 from typing import Any, Generic
 
+from hub.connect import AnyLink, connect
 from hub.errors import RedisUnavailable
 from hub.join import NOTHING, Join, Joined
 from hub.keys import Keys
-from hub.link import Link, Push, RedisReplyError, pack
+from hub.link import Push, RedisReplyError, pack
 from hub.log import mask_url
 from hub.position import Position, follows, position_in
 from hub.topic import Listener, T
@@ -31,6 +32,8 @@ LINGERING_MAX = 20_000
 #: Names per SUBSCRIBE, and reads in flight while joining again: an answer of many full logs is large.
 SUBSCRIBE_CHUNK = 1000
 JOIN_CHUNK = 64
+#: How pushes of messages begin, of plain and of sharded channels.
+MESSAGES = frozenset((b"message", b"smessage"))
 BACKOFF_FIRST_S, BACKOFF_MAX_S = 0.05, 1.0
 
 
@@ -44,7 +47,7 @@ class Bus(Generic[T]):
         self.linger_s = LINGER_S
         self.connected = False
         self._topic = topic
-        self._link: Link | None = None  # set only while every known topic is subscribed on it
+        self._link: AnyLink | None = None  # set only while every known topic is subscribed on it
         self._lingering = 0
         self._joins: dict[Join, None] = {}
         self._channels_key = keys.channels.encode()
@@ -135,7 +138,7 @@ class Bus(Generic[T]):
         join.cancel()
         self._joins.pop(join, None)
 
-    def _send(self, link: Link, join: Join) -> None:
+    def _send(self, link: AnyLink, join: Join) -> None:
         command = None if join.cancelled else join.command()
         if command is None:
             self._joins.pop(join, None)
@@ -158,7 +161,7 @@ class Bus(Generic[T]):
         topics = self.topics
         batch: list[tuple[T, bytes]] = []
         for push in pushes:
-            if push[0] != b"message":
+            if push[0] not in MESSAGES:
                 continue
             topic = topics.get(push[1])
             payload = push[2]
@@ -234,7 +237,7 @@ class Bus(Generic[T]):
                 return
 
     async def _open(self) -> None:
-        link = await Link.connect(self.url, self._on_push, name="tickwire-bus")
+        link = await connect(self.url, self._on_push, name="tickwire-bus")
         try:
             self._resubscribe(link)
             (members,) = await link.call([pack(b"SMEMBERS", self._channels_key)])
@@ -249,7 +252,7 @@ class Bus(Generic[T]):
         self.connected = True
         self.listener.connected()
 
-    def _resubscribe(self, link: Link) -> None:
+    def _resubscribe(self, link: AnyLink) -> None:
         keys = [*self.topics, self._channels_key]
         for start in range(0, len(keys), SUBSCRIBE_CHUNK):
             link.write(pack(b"SUBSCRIBE", *keys[start : start + SUBSCRIBE_CHUNK]))
@@ -260,7 +263,7 @@ class Bus(Generic[T]):
             join.restart()
             self._send(link, join)
 
-    async def _rejoin(self, link: Link) -> None:
+    async def _rejoin(self, link: AnyLink) -> None:
         """Catch up with all topics, a bounded number of reads at a time."""
         waiting = [topic for topic in self.topics.values() if topic.joining]
         for start in range(0, len(waiting), JOIN_CHUNK):

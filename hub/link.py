@@ -17,7 +17,7 @@ from redis.asyncio.connection import SSLConnection, parse_url
 from hub.errors import RedisUnavailable
 from hub.log import mask_url
 
-__all__ = ["Link", "Push", "RedisProtocolError", "RedisReplyError", "pack"]
+__all__ = ["Link", "Push", "PushHandler", "RedisProtocolError", "RedisReplyError", "ReplyHandler", "pack"]
 
 Push: TypeAlias = Sequence[Any]
 """One RESP3 push: `[b"message", channel, payload]`, `[b"subscribe", channel, count]`, …"""
@@ -44,6 +44,15 @@ class RedisReplyError(Exception):
 
 class RedisProtocolError(Exception):
     """Bytes that are no RESP."""
+
+
+class _Redirected(Exception):
+    """The server is not, or not alone, responsible for the key."""
+
+
+#: Error replies of a Cluster that say that our map of it is old. They may answer a SSUBSCRIBE, which nobody waits for:
+#: so they are nobody's reply, they end the link.
+REDIRECTS = ("MOVED ", "ASK ", "TRYAGAIN ", "CLUSTERDOWN ")
 
 
 class _Waiter:
@@ -176,12 +185,14 @@ class Link(asyncio.Protocol):
                 if pushes:
                     self._pushed(pushes)
                     pushes = []
+                if type(reply) is RedisReplyError and str(reply).startswith(REDIRECTS):
+                    raise _Redirected(str(reply))
                 waiter = waiters[0]
                 waiter.replies.append(reply)
                 if len(waiter.replies) == waiter.count:
                     waiters.popleft()
                     waiter.done(waiter.replies)
-        except (RedisProtocolError, IndexError) as error:
+        except (RedisProtocolError, IndexError, _Redirected) as error:
             self._fail(error)
             return
         if pushes:

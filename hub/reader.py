@@ -18,7 +18,7 @@ from hub.keys import Keys
 from hub.log import mask_url
 from hub.model import Book, Level, Message, decode
 from hub.position import follows, parse_position
-from hub.redisio import command_client, script
+from hub.redisio import command_client, mget, script
 from hub.venues import FeedReport
 
 __all__ = ["BookView", "Reader"]
@@ -73,7 +73,7 @@ class Reader:
         async with self._redis() as client:
             for start in range(0, len(channels), BATCH):
                 names = channels[start : start + BATCH]
-                values = await client.mget([self.keys.newest(name) for name in names])
+                values = await mget(client, [self.keys.newest(name) for name in names])
                 for name, value in zip(names, values, strict=True):
                     message = _message(value, kind)
                     if message is not None:
@@ -118,7 +118,7 @@ class Reader:
         if not venues:
             return {}
         async with self._redis() as client:
-            values = await client.mget([self.keys.feed(venue) for venue in venues])
+            values = await mget(client, [self.keys.feed(venue) for venue in venues])
         found = {}
         for venue, value in zip(venues, values, strict=True):
             if value is not None:

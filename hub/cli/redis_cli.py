@@ -1,5 +1,6 @@
 """`tickwire redis-cli ARGS...`: the redis-cli of the hub's server, connected to the Redis the hub uses."""
 
+import asyncio
 import os
 from collections.abc import Sequence
 from typing import Any, cast
@@ -12,6 +13,7 @@ from hub.config import RedisSettings
 from hub.embedded import configured_port, port_is_free
 from hub.errors import ConfigError
 from hub.redis_binary import find_server
+from hub.topology import find_master, parse_address
 
 __all__ = ["main"]
 
@@ -21,7 +23,9 @@ def main(argv: Sequence[str]) -> int:
     server = find_server(settings.data_dir, wheel=settings.server == "auto")
     if server.cli is None:
         raise ConfigError("no redis-cli was found (Debian: apt-get install redis-tools, macOS: brew install redis)")
-    arguments, env = _connection(settings.url or _embedded_url(settings))
+    arguments, env = _connection(_node_of(settings.url) if settings.url else _embedded_url(settings))
+    if settings.url and parse_address(settings.url).kind == "cluster":
+        arguments.append("-c")  # go where a key is
     os.execve(server.cli, [server.cli, *arguments, *argv], {**os.environ, **server.env, **env})
 
 
@@ -32,6 +36,14 @@ def _embedded_url(settings: RedisSettings) -> str:
         if port is not None and not port_is_free(port):
             return f"redis://127.0.0.1:{port}/0"
     return settings.address
+
+
+def _node_of(url: str) -> str:
+    """Return the URL of the one server, of the master, or of a node of the Cluster."""
+    address = parse_address(url)
+    if address.kind == "sentinel":
+        return asyncio.run(find_master(address))
+    return address.node_url(*address.hosts[0]) if address.kind == "cluster" else url
 
 
 def _connection(url: str) -> tuple[list[str], dict[str, str]]:
