@@ -1,0 +1,41 @@
+"""Alpaca end to end: login, a session in the documented shape on a real socket, the unchanged feed, a real Redis."""
+
+from pathlib import Path
+
+from tests.e2e.recorded import log_of, newest
+from tests.e2e.stack import Stack, until
+from tests.feeds.venues import alpaca_session
+
+
+async def test_crypto_from_the_venue_to_redis(tmp_path: Path, redis_url: str) -> None:
+    session = alpaca_session.write(tmp_path / "session")
+    expected = [
+        (str(t["i"]), t["p"], t["s"], {"B": "buy", "S": "sell"}[t["tks"]]) for t, _, _ in alpaca_session.frames()
+    ]
+    async with Stack(tmp_path, redis_url, [session], ["BTC-USD"], venue="alpaca") as hub:
+        hub.env |= {"ALPACA_KEY_ID": "a key of the test", "ALPACA_SECRET_KEY": "a secret of the test"}
+        await hub.venue()
+        feed = await hub.feed()
+
+        async def played() -> bool:
+            return len(await log_of(hub.redis, "trade:alpaca:BTC-USD")) == len(expected)
+
+        await until(played, "every trade is in the log")
+        trades = await log_of(hub.redis, "trade:alpaca:BTC-USD")
+        assert [(t["trade_id"], t["price"], t["size"], t["side"]) for t in trades] == expected
+        status = await newest(hub.redis, "status:alpaca:BTC-USD")
+        assert (status["state"], status["reason"]) == ("live", "book rebuilt")
+        quote = await newest(hub.redis, "quote:alpaca:BTC-USD")
+        assert (quote["bid"], quote["ask"]) == (64000.0, 66000.0)
+        assert "connection lost" not in feed.logged()
+        assert "of the test" not in feed.logged()
+
+
+async def test_without_keys_it_says_which_are_missing(tmp_path: Path, redis_url: str) -> None:
+    async with Stack(tmp_path, redis_url, [], ["BTC-USD"], venue="alpaca") as hub:
+        for name in ("ALPACA_KEY_ID", "ALPACA_SECRET_KEY"):
+            hub.env.pop(name, None)
+        feed = await hub.feed(wait=False)
+        assert feed.process is not None
+        assert await feed.process.wait() != 0
+        assert "ALPACA_KEY_ID, ALPACA_SECRET_KEY" in feed.logged()
