@@ -1,5 +1,6 @@
 """The venues whose server side the replay server can speak: one line each."""
 
+from feeds.dialects.alpaca import AlpacaDialect
 from feeds.dialects.base import Dialect
 from feeds.dialects.binance import BinanceDialect
 from feeds.dialects.binance_futures import BinanceFuturesDialect
@@ -13,6 +14,7 @@ from hub.errors import ConfigError
 __all__ = ["DIALECTS", "dialect_of"]
 
 DIALECTS: dict[str, type[Dialect]] = {
+    "alpaca": AlpacaDialect,
     "binance": BinanceDialect,
     "coinbase": CoinbaseDialect,
     "binance_futures": BinanceFuturesDialect,
