@@ -4,8 +4,10 @@ from feeds.dialects.alpaca import AlpacaDialect
 from feeds.dialects.base import Dialect
 from feeds.dialects.binance import BinanceDialect
 from feeds.dialects.binance_futures import BinanceFuturesDialect
+from feeds.dialects.bybit import BybitDialect
 from feeds.dialects.coinbase import CoinbaseDialect
 from feeds.dialects.deribit import DeribitDialect
+from feeds.dialects.htx import HtxDialect
 from feeds.dialects.hyperliquid import HyperliquidDialect
 from feeds.dialects.kraken import KrakenDialect
 from feeds.dialects.okx import OkxDialect
@@ -22,6 +24,8 @@ DIALECTS: dict[str, type[Dialect]] = {
     "okx": OkxDialect,
     "hyperliquid": HyperliquidDialect,
     "kraken": KrakenDialect,
+    "htx": HtxDialect,
+    "bybit": BybitDialect,
 }
 
 

@@ -93,7 +93,15 @@ def read_instruments(venue: str, body: bytes) -> list[Instrument]:
     listing = _decode_listing(body)
     if listing.status != "ok":
         raise ValueError(listing.err_msg or listing.status)
-    return [_contract(venue, row) if row.contract_code else _spot(venue, row) for row in listing.data]
+    return [row for found in listing.data if (row := _instrument(venue, found)) is not None]
+
+
+def _instrument(venue: str, row: _Row) -> Instrument | None:
+    """Return None for a row that says too little: it costs the others nothing."""
+    try:
+        return _contract(venue, row) if row.contract_code else _spot(venue, row)
+    except ValueError:
+        return None
 
 
 def _spot(venue: str, row: _Row) -> Instrument:
