@@ -2,7 +2,7 @@
 
 import asyncio
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 
 from hub.cli import demo
@@ -35,21 +35,26 @@ def gateway_address(settings: Settings) -> tuple[str, int]:
 
 
 def build_parts(
-    settings: Settings, redis_url: str, env: dict[str, str], *, embedded: bool = True, demo_port: int | None = None
+    settings: Settings,
+    redis_url: str,
+    env: dict[str, str],
+    *,
+    embedded: bool = True,
+    demo_ports: Mapping[str, int] | None = None,
 ) -> list[Part]:
-    """Return all parts. `env` goes to every one of them; `demo_port` is where the demo's venue server listens."""
+    """Return all parts. `env` goes to every one of them; `demo_ports` is where the demo's venue servers listen."""
     parts = []
     redis_ready = partial(_redis_answers, redis_url)
     if embedded:
         parts.append(_part("redis", ["-m", "hub.embedded"], REDIS, env, redis_ready))
     env = {**env, "TICKWIRE_REDIS__URL": redis_url}
     venues = venues_of(settings)
-    if demo_port is not None:
-        venues = [demo.VENUE]
-        env |= demo.environment(demo_port)
-        command = demo.server_command(demo_port)
-        listens = partial(_listens, "127.0.0.1", demo_port)
-        parts.append(_part(f"venue-{demo.VENUE}", command, VENUE_SERVER, env, listens))
+    if demo_ports is not None:
+        venues = list(demo_ports)
+        env |= demo.environment(demo_ports)
+        for venue, port in demo_ports.items():
+            listens = partial(_listens, "127.0.0.1", port)
+            parts.append(_part(f"venue-{venue}", demo.server_command(venue, port), VENUE_SERVER, env, listens))
     parts += [_part(f"feed-{venue}", ["-m", "feeds", venue], FEEDS, env) for venue in venues]
     env = {**env, "TICKWIRE_GATEWAY__DRAIN_S": str(min(settings.gateway.drain_s, DRAIN_S))}
     parts.append(_part("gateway", ["-m", "gateway"], GATEWAY, env, partial(_is_live, *gateway_address(settings))))

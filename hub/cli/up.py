@@ -81,9 +81,9 @@ def make_plan(config_file: str | None, *, is_demo: bool, terminal: bool = False)
             env["TICKWIRE_REDIS__DATA_DIR"] = demo.data_dir(settings.redis.data_dir)
     elif is_demo:
         notes.append(f"recorded data is being written to the configured Redis {mask_url(redis_url)}")
-    demo_port = free_port() if is_demo else None
-    parts = build_parts(settings, redis_url, env, embedded=embedded, demo_port=demo_port)
-    venues = [demo.VENUE] if is_demo else venues_of(settings)
+    demo_ports = {venue: free_port() for venue in demo.VENUES} if is_demo else None
+    parts = build_parts(settings, redis_url, env, embedded=embedded, demo_ports=demo_ports)
+    venues = list(demo.VENUES) if is_demo else venues_of(settings)
     return Plan(
         settings=settings,
         redis_url=redis_url,
