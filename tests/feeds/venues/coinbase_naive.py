@@ -17,7 +17,7 @@ from feeds.session import Session
 from feeds.venues.coinbase import Coinbase
 from tests.feeds.naive import ROOT, Levels, Row, bodies_of, rows_of, write_session
 
-_OWN = ROOT / "tests" / "data" / "sessions" / "coinbase"
+OWN = ROOT / "tests" / "data" / "sessions" / "coinbase"
 _SHARED = ROOT.parent / "shared" / "exchanges" / "coinbase"
 
 #: The maker's side -> the taker's: both feeds name the maker's in their trades.
@@ -25,7 +25,7 @@ AGGRESSOR = {"BUY": "sell", "SELL": "buy", "buy": "sell", "sell": "buy"}
 
 
 def sessions() -> list[Path]:
-    places = [place for place in (_OWN, _SHARED) if place.is_dir()]
+    places = [place for place in (OWN, _SHARED) if place.is_dir()]
     return [folder for place in places for folder in sorted(place.iterdir()) if (folder / "ws.jsonl.gz").is_file()]
 
 
