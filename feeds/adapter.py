@@ -42,6 +42,7 @@ class Limits(Struct, frozen=True, kw_only=True):
     cuts a connection by force; the hub replaces it before. `heartbeat_s`: the longest silence on a healthy socket,
     pings included; `ping_s`: seconds between application heartbeats. `subscribe_batch`: channels a subscribe frame.
     `reconnect_s`: the least wait before a new connection, where the venue holds the slot of a dead one.
+    `ban_statuses`: HTTP statuses by which the venue bans an address, for `ban_s` where it names no time.
     `symbols_per_connection`: instruments on one connection, where the venue counts books and not channels; 0: any.
     """
 
@@ -59,6 +60,8 @@ class Limits(Struct, frozen=True, kw_only=True):
     rest_timeout_s: float = 10.0
     reconnect_s: float = 0.0
     symbols_per_connection: int = 0
+    ban_statuses: frozenset[int] = frozenset({418})
+    ban_s: float = 300.0
 
 
 class Subscription(Struct, frozen=True, gc=False):

@@ -27,7 +27,6 @@ __all__ = ["LocalBucket", "LocalLimiter", "RestClient", "SharedLimiter"]
 log = logging.getLogger(__name__)
 
 DEFAULT_PAUSE_S = 60.0
-BAN_PAUSE_S = 300.0
 PAUSE_MAX_S = 3 * 86_400.0
 PAGES_MAX = 100
 BODY_MAX = 64 * 1024 * 1024
@@ -134,7 +133,7 @@ class RestClient:
             async with self._session.request(
                 method, URL(self.url(fetch), encoded=True), data=fetch.body, headers=headers
             ) as response:
-                if response.status in (418, 429):
+                if response.status == 429 or response.status in self.limits.ban_statuses:
                     raise await self._limited(fetch, response)
                 body = await self._body(fetch, response)
                 if response.status != 200:
@@ -179,7 +178,7 @@ class RestClient:
         return b"".join(parts)
 
     async def _limited(self, fetch: Fetch, response: aiohttp.ClientResponse) -> RateLimited:
-        default = BAN_PAUSE_S if response.status == 418 else DEFAULT_PAUSE_S
+        default = DEFAULT_PAUSE_S if response.status == 429 else self.limits.ban_s
         pause_s = _retry_after_s(response.headers.get("Retry-After", ""), default)
         self.banned_until_ms = await self.limiter.ban(pause_s)
         reason = f"HTTP {response.status}, silence for {pause_s:.0f} s"

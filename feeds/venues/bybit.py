@@ -53,8 +53,7 @@ _TICKER = frozenset(
     {"lastPrice", "prevPrice24h", "highPrice24h", "lowPrice24h", "volume24h", "turnover24h", "bid1Price", "ask1Price"}
 )
 _MARK = frozenset({"markPrice", "indexPrice", "fundingRate", "nextFundingTime", "openInterest"})
-#: Later times would not fit 64 bits as nanoseconds.
-_LATEST_MS = 9_000_000_000_000
+_LATEST_MS = 9_000_000_000_000  # ns of later times would not fit 64 bits
 
 _Handler = Callable[[Frame, Any, int], list[Event | Fetch]]
 
@@ -87,6 +86,8 @@ class Bybit(Adapter):
         heartbeat_s=60,
         ping_s=20,
         subscribe_batch=10,
+        ban_statuses=frozenset({403}),  # "access too frequent": ten minutes of silence
+        ban_s=600,
     )
     channels: ClassVar[dict[str, str]] = {
         "trade": "publicTrade",
@@ -176,6 +177,10 @@ class Bybit(Adapter):
         return [Peek(f"{endpoint or SECTIONS[0]}/{symbol}", kind, ts)]
 
     # subscriptions
+
+    def learn(self, instruments: Sequence[Instrument]) -> bool:
+        self._instruments.update({(row.section or self.endpoint, row.venue_symbol): row for row in instruments})
+        return True
 
     def venue_channels(self, subs: Sequence[Subscription]) -> list[str]:
         names = (

@@ -2,6 +2,7 @@
 
 from decimal import Decimal
 from typing import Any
+from urllib.parse import unquote
 
 from msgspec import Raw
 
@@ -45,7 +46,7 @@ def read_instruments(body: bytes) -> list[Instrument]:
 
 def next_page(fetch: Fetch, body: bytes) -> Fetch | None:
     """Return the request for the next page of a list, None after the last one."""
-    cursor = decode_listing(_result(body)).nextPageCursor
+    cursor = unquote(decode_listing(_result(body)).nextPageCursor)  # comes as it stands in a URL
     if not cursor:
         return None
     params = tuple((key, value) for key, value in fetch.params if key != "cursor")

@@ -1,6 +1,7 @@
 """Bybit: recorded frames against a naive reading of the same, and the venue's traps one by one."""
 
 import json
+import time
 from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
@@ -8,13 +9,15 @@ from typing import Any
 
 import msgspec
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from feeds.adapter import Acked, BookGap, BookUpdate, Fetch, Refused, Send, Skipped, Subscription
 from feeds.rest import LocalLimiter, RestClient
 from feeds.venues.bybit import Bybit
-from hub.errors import WireError
+from hub.errors import RateLimited, WireError
 from hub.instruments import Instrument, InstrumentTable
 from hub.model import Candle, Mark, Quote, Ticker, Trade
 from tests.feeds.venues.plays import Follower, Levels, Row, frames_of, lines, of, play, recordings, rows_of, write
@@ -225,7 +228,7 @@ def test_lists_come_in_pages() -> None:
     first = next(fetch for fetch in Bybit.instruments_fetches() if "linear" in fetch.resource)
     second = Bybit.next_page(first, listing("linear", LINEAR, cursor="first%3DBTC"))
     assert second is not None
-    assert dict(second.params) == {"category": "linear", "limit": "1000", "cursor": "first%3DBTC"}
+    assert dict(second.params) == {"category": "linear", "limit": "1000", "cursor": "first=BTC"}
     assert Bybit.next_page(second, listing("linear", LINEAR)) is None
     for body in (b"", listing("linear", code=10001), b"<html>"):
         with pytest.raises(WireError):
@@ -601,3 +604,17 @@ def test_wrong_values_cost_their_message(frame: Row) -> None:
                     msgspec.json.encode(receive(bybit, {**frame, "data": whole}))
                 except WireError:
                     continue
+
+
+async def test_an_address_that_asked_too_much_rests_for_ten_minutes() -> None:
+    async def banned(request: web.Request) -> web.Response:
+        return web.Response(status=403, text="access too frequent")
+
+    app = web.Application()
+    app.router.add_get("/{path:.*}", banned)
+    async with TestServer(app) as server:
+        rest = RestClient(Bybit, LocalLimiter(10, 1), str(server.make_url("")))
+        with pytest.raises(RateLimited) as caught:
+            await rest.fetch(Bybit.instruments_fetches()[0])
+        await rest.close()
+    assert 590 < caught.value.until_ms / 1000 - time.time() <= 600
