@@ -10,6 +10,7 @@ from litestar.di import Provide
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin, YamlRenderPlugin
 
+from gateway.asyncapi import asyncapi
 from gateway.errors import HANDLERS
 from gateway.guard import only_guests
 from gateway.metrics import RequestCounter, make_registry, metrics
@@ -59,7 +60,7 @@ def create_app(settings: Settings) -> Litestar:
     inner = Router("/", route_handlers=[metrics], guards=[only_guests])
     origins = settings.gateway.origins
     return Litestar(
-        [rest, stream, stream_symbol, live, ready, inner, page],
+        [rest, stream, stream_symbol, live, ready, inner, asyncapi, page],
         lifespan=[lifespan],
         state=State({"runtime": runtime, "registry": make_registry(runtime, requests)}),
         dependencies={"runtime": Provide(provide_runtime, sync_to_thread=False)},
