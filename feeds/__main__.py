@@ -4,6 +4,7 @@ import argparse
 
 from feeds.process import Feed
 from feeds.registry import ADAPTERS, adapter_of
+from hub import config
 from hub.processes import load_or_exit, run
 
 
@@ -17,7 +18,7 @@ def main() -> None:
 
     async def feed() -> None:
         adapter_of(arguments.venue)
-        await Feed(arguments.venue, settings).run()
+        await Feed(arguments.venue, settings, lambda: config.load(arguments.config)).run()
 
     run(feed, f"feed-{arguments.venue}", settings)
 

@@ -22,11 +22,12 @@ __all__ = ["Batch", "BatchEncoder", "Item", "Renewal", "Withdrawal"]
 
 
 class Withdrawal(Struct, frozen=True, gc=False):
-    """The newest value of this channel is to go."""
+    """The newest value of this channel is to go; `retired`: the channel too, nothing more is published there."""
 
     kind: str
     venue: str
     symbol: str
+    retired: bool = False
 
 
 class Renewal(Struct, frozen=True, gc=False):
@@ -97,11 +98,15 @@ class BatchEncoder:
         events: list[bytes] = []
         fresh: list[ChannelState] = []
         samples: list[Sample] = []
+        retired: dict[ChannelState, None] = {}
         count = 0
         builder, wires = self.builder, self._wires
         for item in items:
             if not isinstance(item, Message):
-                self._special(item, values, ts_pub)
+                channel = self._special(item, values, ts_pub)
+                if isinstance(item, Withdrawal) and item.retired:
+                    wires[channel].announced = False
+                    retired[channel] = None
                 continue
             channel = builder.channel(item)
             wire = wires.get(channel) or self._wire_of(channel)
@@ -122,7 +127,9 @@ class BatchEncoder:
                 count += 1
             if wire.series:
                 self._sample(channel, wire, item, samples)
-        head, head_count = self._head(values, fresh)
+        head, head_count = self._head(values, [channel for channel in fresh if wires[channel].announced])
+        gone = [pack("SREM", self.keys.channels, each.name) for each in retired if not wires[each].announced]
+        head, head_count = head + b"".join(gone), head_count + len(gone)
         extra = self._creations(fresh)
         if self.history is not None:
             extra += self.history.add(samples)
@@ -134,7 +141,8 @@ class BatchEncoder:
         Left out are values in `withdrawn`, which are about to go, and books: a new epoch begins with new snapshots.
         """
         for item in withdrawn:
-            self._wire_of(self.builder.named(item.kind, item.venue, item.symbol)).newest = None
+            wire = self._wire_of(self.builder.named(item.kind, item.venue, item.symbol))
+            wire.newest, wire.announced = None, wire.announced and not item.retired
         channels = [channel for channel, wire in self._wires.items() if wire.announced]
         values: dict[_Wire, bytes | None] = {
             wire: wire.newest for channel, wire in self._wires.items() if wire.newest is not None and not channel.book
@@ -161,6 +169,8 @@ class BatchEncoder:
         ttl = self._settings.last_value_ttl_s
         commands: list[bytes] = []
         for channel, wire in self._wires.items():
+            if not wire.announced:
+                continue
             if channel.event:
                 commands.append(pack("EXPIRE", channel.log, ttl))
             if wire.newest is not None and (channel.book or channel.kind == "status"):
@@ -187,7 +197,7 @@ class BatchEncoder:
         self._wires[channel] = wire
         return wire
 
-    def _special(self, item: Withdrawal | Renewal, values: dict[_Wire, bytes | None], ts_pub: int) -> None:
+    def _special(self, item: Withdrawal | Renewal, values: dict[_Wire, bytes | None], ts_pub: int) -> ChannelState:
         bulk = None
         if isinstance(item, Renewal):
             channel = self.builder.channel(item.snapshot)
@@ -195,6 +205,7 @@ class BatchEncoder:
         else:
             channel = self.builder.named(item.kind, item.venue, item.symbol)
         values[self._wire_of(channel)] = bulk
+        return channel
 
     def _head(self, values: dict[_Wire, bytes | None], fresh: Sequence[ChannelState]) -> tuple[bytes, int]:
         parts: list[bytes] = []

@@ -23,6 +23,7 @@ from feeds.adapter import (
 from feeds.books import BookKeeper, Sink
 from feeds.cadence import Cadence
 from feeds.statuses import StatusBoard
+from feeds.turns import HELD_MAX, Turns
 from hub.candles import CandleBuilder, Due
 from hub.config import BookSettings, CandleSettings
 from hub.instruments import Instrument
@@ -57,13 +58,17 @@ class Source:
         self.has_trades = not self.cause or not {"trade", "candle"}.isdisjoint(kinds)
 
 
+class _Gone(Exception):
+    """An event of a symbol that is no longer kept: it was on its way when the symbol was removed."""
+
+
 class _Symbol:
     """State of one symbol."""
 
     __slots__ = (
-        "book_count", "book_owner", "candles", "instrument", "keeper", "quote_count", "quote_owner",
-        "refresh_after", "refreshing", "streams_lost", "ticker_count", "ticker_owner", "trade_at", "trade_count",
-        "trade_ids",
+        "book_count", "book_owner", "candles", "has_book", "instrument", "keeper", "mark_owner", "quote_count",
+        "quote_owner", "refresh_after", "refreshing", "streams_lost", "ticker_count", "ticker_owner", "trade_at",
+        "trade_count", "trade_ids", "turns",
     )  # fmt: skip
 
     def __init__(
@@ -74,12 +79,19 @@ class _Symbol:
         self.candles = candles
         self.trade_ids = ids
         self.book_owner: Source | None = None
-        self.quote_owner = self.ticker_owner = -1
+        self.turns: Turns[Source, Trade | TradesLost] = Turns()
+        self.quote_owner = self.ticker_owner = self.mark_owner = -1
         self.quote_count = self.book_count = self.trade_count = self.ticker_count = 0
         self.trade_at = 0  # the venue's time of the newest trade, ns
         self.streams_lost: set[str] = set()
+        self.has_book = True
         self.refreshing = False
         self.refresh_after = 0
+
+
+class _Symbols(dict[str, _Symbol]):
+    def __missing__(self, symbol: str) -> _Symbol:
+        raise _Gone(symbol)
 
 
 class Pipeline:
@@ -95,7 +107,7 @@ class Pipeline:
         self.board = StatusBoard(self.venue)
         self.counters: Counter[str] = Counter()
         self._books, self._candles = books, candles
-        self._symbols: dict[str, _Symbol] = {}
+        self._symbols = _Symbols()
         self._cadences: dict[tuple[str, str], Cadence] = {}
         self._forming_at = self._cadence_at = 0
         self._forming_gap = int(NS_PER_S / candles.forming_per_s)
@@ -128,6 +140,15 @@ class Pipeline:
             candles = CandleBuilder(self.venue, symbol, self._candles.intervals, grace, quoted=quoted)
         ids = TradeIds(contiguous=self.adapter.trade_ids_contiguous)
         self._symbols[symbol] = _Symbol(instrument, keeper, candles, ids)
+
+    def remove(self, symbol: str, reason: str, now: int) -> None:
+        """Keep `symbol` no longer; its last status says why."""
+        if self._symbols.pop(symbol, None) is None:
+            return
+        self._say(self.board.mark(symbol, None, "down", reason, now, cause="removed"))
+        self.board.forget(symbol)
+        for key in [key for key in self._cadences if key[0] == symbol]:
+            del self._cadences[key]
 
     def own_quotes(self, symbol: str) -> None:
         """Never derive the quote of `symbol` from its book: the venue sends it."""
@@ -163,12 +184,24 @@ class Pipeline:
         """Tell whether `source` carries a live book of each of `symbols`."""
         if "book" not in self.kinds:
             return True
-        states = (self._symbols[symbol] for symbol in symbols)
+        states = (state for state in self._states(symbols) if state.has_book)
         return all(state.book_owner is source and state.keeper.live for state in states)
+
+    def books_missing(self, symbols: Iterable[str]) -> set[str]:
+        """Return which of `symbols` have no live book."""
+        return {state.instrument.symbol for state in self._states(symbols) if not state.keeper.live}
+
+    def without_book(self, symbol: str) -> None:
+        """Expect no book of `symbol`: the venue has none."""
+        self._symbols[symbol].has_book = False
 
     @property
     def books_live(self) -> int:
         return sum(state.keeper.live for state in self._symbols.values())
+
+    @property
+    def books_wanted(self) -> int:
+        return sum(state.has_book for state in self._symbols.values()) if "book" in self.kinds else 0
 
     # events
 
@@ -179,7 +212,11 @@ class Pipeline:
         for event in events:
             handler = handlers.get(type(event))
             if handler is not None:
-                wanted = handler(source, event)
+                try:
+                    wanted = handler(source, event)
+                except _Gone:
+                    self.counters["skipped_removed_symbol"] += 1
+                    continue
                 if wanted:
                     intents += wanted
         return intents
@@ -193,9 +230,13 @@ class Pipeline:
 
     def _trade(self, source: Source, trade: Trade) -> Sequence[Intent]:
         state = self._symbols[trade.symbol]
+        if state.turns.owner is not source and self._not_yet(source, state, trade):
+            return ()
         if self.adapter.trade_ids_unique and not state.trade_ids.new(trade.trade_id):
             self.counters["trades_repeated"] += 1
             return ()
+        if state.turns.held:
+            state.turns.held.pop(_name_of(trade), None)
         at = trade.ts_event if trade.ts_event is not None else trade.ts_recv
         contiguous = source.adapter.trade_ids_contiguous
         missing = state.trade_ids.missing_before(trade.trade_id) if contiguous else None
@@ -210,8 +251,23 @@ class Pipeline:
                 self.sink.publish(candle)
         return ()
 
+    def _not_yet(self, source: Source, state: _Symbol, event: Trade | TradesLost) -> bool:
+        """Tell whether it is another connection's turn to say this: then it is held until that one is done."""
+        turns = state.turns
+        if turns.owner is None:
+            turns.owner = source
+        elif source.generation > turns.owner.generation:
+            if type(event) is TradesLost or event.trade_id not in state.trade_ids:  # type: ignore[union-attr]
+                turns.held[_name_of(event)] = event
+            if len(turns.held) > HELD_MAX:
+                self.feed(source, turns.pass_on(source))
+            return True
+        return False
+
     def _numbers_missing(self, source: Source, lost: TradesLost) -> Sequence[Intent]:
         state = self._symbols[lost.symbol]
+        if state.turns.owner is not source and self._not_yet(source, state, lost):
+            return ()
         known = state.trade_ids.last
         if known is None or lost.last > known:  # two connections tell of one hole during a rotation
             state.trade_ids.last = lost.last
@@ -262,7 +318,10 @@ class Pipeline:
         return ()
 
     def _mark(self, source: Source, mark: Mark) -> Sequence[Intent]:
-        self.sink.publish(mark)
+        state = self._symbols[mark.symbol]
+        if source.generation >= state.mark_owner:
+            state.mark_owner = source.generation
+            self.sink.publish(mark)
         return ()
 
     def _skipped(self, source: Source, skipped: Skipped) -> Sequence[Intent]:
@@ -324,22 +383,62 @@ class Pipeline:
 
     # connections
 
-    def started(self, now: int) -> None:
-        """Before the first connection: no book is good yet, whatever an earlier run left behind."""
-        for state in self._symbols.values():
-            if "book" in self.kinds:
+    def started(self, now: int, symbols: Iterable[str] | None = None) -> None:
+        """Before the first connection of `symbols` (default: all): no book is good yet, whatever was left behind."""
+        for state in self._states(self._symbols if symbols is None else symbols):
+            if "book" in self.kinds and state.has_book:
                 self._resyncing(state, "waiting for the first snapshot", now)
 
-    def lost(self, source: Source, symbols: Iterable[str], reason: str, now: int) -> None:
-        """The connection that carried `symbols` is gone and nothing replaced it."""
-        for symbol in symbols:
-            state = self._symbols[symbol]
+    def _states(self, symbols: Iterable[str]) -> list[_Symbol]:
+        return [state for symbol in symbols if (state := self._symbols.get(symbol)) is not None]
+
+    def lost(
+        self, source: Source, symbols: Iterable[str], reason: str, now: int, successor: Source | None = None
+    ) -> None:
+        """The connection that carried `symbols` is gone; `successor` is no replacement yet, but has begun."""
+        for state in self._states(symbols):
+            symbol = state.instrument.symbol
             self._say(self.board.mark(symbol, None, "stale", reason, now, cause=source.cause))
             state.streams_lost.add(source.cause)
             if state.candles is not None and source.has_trades:
                 state.candles.uncovered(now)
             if state.keeper.live and state.book_owner in (source, None):
                 self._resyncing(state, reason, now)
+            self._pass_turn(state, source, successor)
+
+    def handed_over(self, source: Source, successor: Source, symbols: Iterable[str], reason: str, now: int) -> None:
+        """`source` is gone; every stream of `symbols` came by `successor` before. Books may be missing still."""
+        for state in self._states(symbols):
+            if state.keeper.live and state.book_owner is source:
+                self._resyncing(state, reason, now)
+            self._pass_turn(state, source, successor)
+
+    def abandoned(self, source: Source, carrier: Source, symbols: Iterable[str], now: int) -> list[Intent]:
+        """`source` was to replace `carrier` and did not become ready; returns what rebuilds the books it had."""
+        intents: list[Intent] = []
+        for state in self._states(symbols):
+            if state.turns.owner is carrier:
+                state.turns.pass_on(carrier)  # `carrier` brings them too
+            state.quote_owner = state.ticker_owner = state.mark_owner = -1
+            if state.book_owner is source:
+                intents += self._invalid(carrier, state, "the next connection did not become ready", now)
+        return intents
+
+    def _pass_turn(self, state: _Symbol, source: Source, successor: Source | None) -> None:
+        if state.turns.owner is source:
+            held = state.turns.pass_on(successor)
+            if successor is not None:
+                self.feed(successor, held)
+
+    def refused(self, symbol: str, kind: str, reason: str, now: int) -> None:
+        """The venue does not give `kind` of `symbol`, or never answered."""
+        if symbol in self._symbols:
+            self._say(self.board.mark(symbol, kind, "down", reason, now, cause="refused"))
+
+    def accepted(self, symbol: str, kind: str, now: int) -> None:
+        """What was refused before came to be."""
+        if symbol in self._symbols:
+            self._say(self.board.mark(symbol, kind, "live", "subscribed", now, cause="refused"))
 
     def flowing(self, source: Source, symbols: Collection[str], now: int) -> None:
         """The venue acknowledged the streams of `symbols` on this connection: what comes from now on is complete."""
@@ -361,7 +460,10 @@ class Pipeline:
 
     def repaired(self, candle: Candle) -> None:
         """Publish a candle that the venue told, as a revision where one was published before."""
-        builder = self._symbols[candle.symbol].candles
+        state = self._symbols.get(candle.symbol)
+        if state is None:
+            return
+        builder = state.candles
         revision = builder.revise(kind_of(candle).partition(".")[2], candle.start) if builder is not None else 0
         self.sink.publish(replace(candle, revision=revision))
 
@@ -425,3 +527,10 @@ class Pipeline:
         wanted = set(symbols)
         judged = [cadence for (symbol, _), cadence in self._cadences.items() if symbol in wanted and cadence.gap_s]
         return bool(judged) and all(cadence.stale for cadence in judged)
+
+
+def _name_of(event: Trade | TradesLost) -> str:
+    """Return what two connections' copies of an event have in common and no other event of the symbol has."""
+    if isinstance(event, TradesLost):
+        return f"before {event.last}"
+    return f"{event.trade_id} {event.ts_event} {event.price} {event.size}"

@@ -6,10 +6,12 @@ missing until the first connection is live.
 
 import asyncio
 import logging
+import signal
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from typing import Any
 
 import msgspec
 from redis.asyncio import Redis
@@ -28,7 +30,7 @@ from hub.config import Settings, VenueSettings
 from hub.errors import ConfigError, FetchError, WireError
 from hub.history import open_history
 from hub.instruments import Instrument, InstrumentTable
-from hub.keys import Keys
+from hub.keys import VENUE_WIDE, Keys, channel_name, parse_channel
 from hub.lease import Lease, new_holder
 from hub.redisio import check, command_client
 from hub.venues import ChannelReport, FeedReport
@@ -38,13 +40,17 @@ __all__ = ["Feed"]
 log = logging.getLogger(__name__)
 
 PULSE_S = 1.0
+#: How often readers are counted while books are missing.
+READERS_S = 2.0
 
 
 class Feed:
     """Everything one venue's process does. `run` returns when cancelled, after a flush."""
 
-    def __init__(self, venue: str, settings: Settings) -> None:
+    def __init__(self, venue: str, settings: Settings, reload: Callable[[], Settings] | None = None) -> None:
+        """`reload` reads the settings again, on SIGHUP."""
         self.venue = venue
+        self.reload = reload
         self.adapter: type[Adapter] = adapter_of(venue)
         self.settings = settings
         self.own: VenueSettings = settings.venues.get(venue, VenueSettings())
@@ -63,6 +69,9 @@ class Feed:
         self.credentials = credentials_of(self.adapter)
         self.runner: Runner | None = None
         self.rows: list[Instrument] = []
+        self.readers: Counter[str] = Counter()
+        """by symbol, while books are missing"""
+        self._reread = asyncio.Event()
 
     async def run(self) -> None:
         """Publish the venue until cancelled; HubError says why it cannot."""
@@ -84,7 +93,7 @@ class Feed:
         self.pipeline = Pipeline(
             self.adapter, self.own.kinds, self.settings.books, self.settings.candles, self.publisher
         )
-        self.fetches = FetchQueue(self.rest, self.pipeline.counters)
+        self.fetches = FetchQueue(self.rest, self.pipeline.counters, self.readers.__getitem__)
         self._serve_metrics()
         try:
             await self._until_cancelled()
@@ -99,6 +108,8 @@ class Feed:
                 async with asyncio.TaskGroup() as inner:
                     inner.create_task(self._pulse())
                     inner.create_task(self._work())
+                    inner.create_task(self._count_readers())
+                    inner.create_task(self._follow_settings())
                     inner.create_task(_fails_with(publishing))
             finally:
                 if not publishing.done():
@@ -117,6 +128,7 @@ class Feed:
     async def _work(self) -> None:
         table = await self._instruments()
         rows = [table.get(symbol) for symbol in self.symbols]
+        await self._retire_leftovers()
         self.publisher.know(rows)
         for row in rows:
             self.pipeline.add(row)
@@ -132,19 +144,86 @@ class Feed:
         )
         await self.runner.run()
 
+    # symbols that come and go
+
+    async def _retire_leftovers(self) -> None:
+        """Take away what an earlier run published and this one will not: it would pass for current."""
+        try:
+            members: Any = await self.redis.smembers(self.keys.channels)
+        except (RedisError, OSError) as error:
+            log.warning("channels of earlier runs not read venue=%s error=%s", self.venue, error)
+            return
+        wanted = {VENUE_WIDE, *self.symbols}
+        for member in members:
+            channel = parse_channel(member.decode())
+            if channel.venue == self.venue and channel.symbol not in wanted:
+                self.publisher.retire(channel.kind, channel.symbol)
+
+    async def _follow_settings(self) -> None:
+        """On SIGHUP read the settings again and change what changed among the symbols, nothing else."""
+        if self.reload is None:
+            return
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._reread.set)
+        while True:
+            await self._reread.wait()
+            self._reread.clear()
+            while self.runner is None:  # noqa: ASYNC110 - the venue is still being asked what it lists
+                await asyncio.sleep(0.1)
+            try:
+                await self._change_symbols(self.reload())
+            except (ConfigError, FetchError, WireError) as error:
+                log.error("settings not taken over venue=%s reason=%s", self.venue, error)
+
+    async def _change_symbols(self, settings: Settings) -> None:
+        own = settings.venues.get(self.venue, VenueSettings())
+        wanted = own.symbols or list(self.adapter.default_symbols)
+        added = [symbol for symbol in wanted if symbol not in self.symbols]
+        removed = [symbol for symbol in self.symbols if symbol not in wanted]
+        rows = await self._listed(added) if added else []
+        assert self.runner is not None
+        await self.runner.remove(removed, "no longer in the settings")
+        for symbol in removed:
+            self.publisher.retire_all(symbol)
+        self.publisher.know(rows)
+        self.runner.add(rows)
+        found = {row.symbol for row in rows}
+        self.symbols = [symbol for symbol in wanted if symbol not in added or symbol in found]
+        log.info("symbols changed venue=%s added=%s removed=%s", self.venue, ",".join(sorted(found)), ",".join(removed))
+
+    async def _listed(self, symbols: Sequence[str]) -> list[Instrument]:
+        """Return the instruments of `symbols`; one that the venue does not list is left out, and said."""
+        table = InstrumentTable(self.venue, self.rows)
+        if any(symbol not in table.by_symbol for symbol in symbols):
+            table = await self._load()
+        missing = [symbol for symbol in symbols if symbol not in table.by_symbol]
+        if missing:
+            log.error("not listed by the venue, left out venue=%s symbols=%s", self.venue, ",".join(missing))
+        return [table.get(symbol) for symbol in symbols if symbol not in missing]
+
+    async def _count_readers(self) -> None:
+        """Learn which books somebody waits for, so that they are fetched first."""
+        while True:
+            await asyncio.sleep(READERS_S)
+            symbols = [row.symbol for row in self.pipeline.instruments]
+            if self.pipeline.books_live >= self.pipeline.books_wanted or not self.fetches:
+                continue
+            names = [self.keys.newest(channel_name("book", self.venue, symbol)) for symbol in symbols]
+            try:
+                counts = await self.redis.pubsub_numsub(*names)
+            except (RedisError, OSError) as error:
+                log.warning("readers not counted venue=%s error=%s", self.venue, error)
+                continue
+            self.readers.clear()
+            self.readers.update({symbol: count for symbol, (_, count) in zip(symbols, counts, strict=True) if count})
+
+    # instruments
+
     async def _instruments(self) -> InstrumentTable:
         """Load what the venue lists, for as long as it takes; the venue is `down` meanwhile."""
         backoff = Backoff()
         while True:
             try:
-                lists = await self.rest.fetch_lists(self.adapter)
-                rows = [row for _, body, _ in lists for row in self.adapter.parse_instruments(body)]
-                table = InstrumentTable(self.venue, rows)
-                self.rows = list(table)
-                rejected = len(table.rejected)
-                log.info("instruments loaded venue=%s count=%d rejected=%d", self.venue, len(table), rejected)
-                await self._store(self.rows)
-                return table
+                return await self._load()
             except (FetchError, WireError) as error:
                 delay_s = backoff.next_s()
                 self.pipeline.venue_state("down", f"cannot reach {self.rest.base_url}: {error}", time.time_ns())
@@ -153,6 +232,16 @@ class Feed:
                     "`make demo` runs on recorded sessions without a network", self.venue, error, delay_s,
                 )  # fmt: skip
                 await asyncio.sleep(delay_s)
+
+    async def _load(self) -> InstrumentTable:
+        lists = await self.rest.fetch_lists(self.adapter)
+        rows = [row for _, body, _ in lists for row in self.adapter.parse_instruments(body)]
+        table = InstrumentTable(self.venue, rows)
+        self.rows = list(table)
+        rejected = len(table.rejected)
+        log.info("instruments loaded venue=%s count=%d rejected=%d", self.venue, len(table), rejected)
+        await self._store(self.rows)
+        return table
 
     async def _store(self, rows: Sequence[Instrument]) -> None:
         key = self.keys.instruments(self.venue)
@@ -195,7 +284,7 @@ class Feed:
             holder=self.lease.holder,
             symbols=self.symbols,
             books_live=self.pipeline.books_live,
-            books_wanted=len(self.pipeline.instruments) if "book" in self.pipeline.kinds else 0,
+            books_wanted=self.pipeline.books_wanted,
             connections=[connection.report() for connection in connections],
             kinds=kinds,
             counters=dict(counters),

@@ -93,6 +93,15 @@ class Publisher:
     def withdraw(self, kind: str, symbol: str) -> None:
         self._put(Withdrawal(kind, self.venue, symbol))
 
+    def retire(self, kind: str, symbol: str) -> None:
+        """Take a channel away: its newest value, and its name from the list of channels."""
+        self._put(Withdrawal(kind, self.venue, symbol, True))
+
+    def retire_all(self, symbol: str) -> None:
+        """Take away every channel of `symbol`."""
+        for channel in [each for each in self.builder.channels.values() if each.symbol == symbol]:
+            self.retire(channel.kind, symbol)
+
     def _put(self, item: Item) -> None:
         pending = self._pending
         pending.append(item)

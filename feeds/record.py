@@ -19,8 +19,8 @@ from feeds.backoff import Backoff
 from feeds.pipeline import Intent, Pipeline, Source
 from feeds.registry import ADAPTERS, adapter_of, credentials_of
 from feeds.rest import LocalLimiter, RestClient
-from feeds.runner import shards, url_of
 from feeds.session import SessionWriter
+from feeds.sharding import shards, url_of
 from hub.config import Settings, VenueSettings
 from hub.errors import FetchError, WireError
 from hub.instruments import Instrument, InstrumentTable

@@ -58,6 +58,11 @@ class StatusBoard:
         state, kind, reason = said
         return Status(self.venue, symbol, "", None, now, 0, state, kind, reason, self._since[symbol])
 
+    def forget(self, symbol: str) -> None:
+        """Know nothing of `symbol` any more."""
+        for known in (self._marks, self._said, self._since):
+            known.pop(symbol, None)
+
     def note(self, symbol: str, kind: str | None, reason: str, now: int) -> Status:
         """Announce a loss that changes no state: what follows is good again.
 

@@ -114,6 +114,10 @@ class TradeIds:
             seen.discard(order.popleft())
         return True
 
+    def __contains__(self, trade_id: str) -> bool:
+        """Tell whether `trade_id` was seen, without noting it."""
+        return trade_id in self._seen
+
     def missing_before(self, trade_id: str) -> tuple[int, int] | None:
         """Return the ids lost right before `trade_id` as (first, last), None when there are none."""
         if not self.contiguous or not trade_id.isdecimal():

@@ -196,6 +196,10 @@ class Alpaca(Adapter):
         key, secret = self.credentials
         return [msgspec.json.encode({"action": "auth", "key": key, "secret": secret})]
 
+    def learn(self, instruments: Sequence[Instrument]) -> bool:
+        self._instruments.update({row.venue_symbol: row for row in instruments})
+        return True
+
     def venue_channels(self, subs: Sequence[Subscription]) -> list[str]:
         wanted = [sub for sub in subs if sub.instrument.kind != "equity" or sub.kind not in ("book", "depth")]
         return list(dict.fromkeys(f"{self.channels[sub.kind]}:{sub.instrument.venue_symbol}" for sub in wanted))

@@ -180,6 +180,10 @@ class Binance(Adapter):
 
     # subscriptions
 
+    def learn(self, instruments: Sequence[Instrument]) -> bool:
+        self._instruments.update({row.venue_symbol: row for row in instruments})
+        return True
+
     def venue_channels(self, subs: Sequence[Subscription]) -> list[str]:
         names = (f"{sub.instrument.venue_symbol.lower()}@{self.channels[sub.kind]}" for sub in subs)
         return list(dict.fromkeys(names))

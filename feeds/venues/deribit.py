@@ -158,6 +158,10 @@ class Deribit(Adapter):
 
     # subscriptions
 
+    def learn(self, instruments: Sequence[Instrument]) -> bool:
+        self._instruments.update({row.venue_symbol: row for row in instruments})
+        return True
+
     def venue_channels(self, subs: Sequence[Subscription]) -> list[str]:
         return list(dict.fromkeys(self.channels[sub.kind].format(sub.instrument.venue_symbol) for sub in subs))
 

@@ -197,6 +197,11 @@ class Htx(Adapter):
             channels = ()
         return [f"market.{symbol}.{channel}" for channel in channels]
 
+    def learn(self, instruments: Sequence[Instrument]) -> bool:
+        self._instruments.update({row.venue_symbol: row for row in instruments})
+        self._sizes.update({row.symbol: Sizes(row.contract_size) for row in instruments if row.contract_size != 1})
+        return True
+
     def venue_channels(self, subs: Sequence[Subscription]) -> list[str]:
         return list(dict.fromkeys(topic for sub in subs for topic in self._topics(sub)))
 

@@ -163,6 +163,10 @@ class Hyperliquid(Adapter):
 
     # subscriptions
 
+    def learn(self, instruments: Sequence[Instrument]) -> bool:
+        self._instruments.update({row.venue_symbol: row for row in instruments})
+        return True
+
     def venue_channels(self, subs: Sequence[Subscription]) -> list[str]:
         names = (f"{self.channels[sub.kind]} {sub.instrument.venue_symbol}" for sub in subs)
         return list(dict.fromkeys(names))

@@ -190,6 +190,11 @@ class Okx(Adapter):
                 args[Arg(channel, index_of(row) if channel == "index-tickers" else row.venue_symbol)] = None
         return list(args)
 
+    def learn(self, instruments: Sequence[Instrument]) -> bool:
+        self._instruments.update({row.venue_symbol: row for row in instruments})
+        self._sizes.update({row.symbol: SizesOf(row.contract_size) for row in instruments if row.contract_size != 1})
+        return True
+
     def venue_channels(self, subs: Sequence[Subscription]) -> list[str]:
         return [_name(arg) for arg in self._args(subs)]
 
