@@ -34,7 +34,7 @@ from feeds.adapter import (
     Subscription,
 )
 from feeds.items import Items
-from feeds.times import ns_of_rfc3339
+from feeds.rfc3339 import parse_ns
 from feeds.venues.kraken_rest import CANDLES_MAX, MINUTES, ohlc_fetch, read_instruments, read_ohlc, v2_name
 from feeds.venues.kraken_v1 import KrakenV1, peek_v1
 from feeds.venues.kraken_wire import (
@@ -174,7 +174,7 @@ class Kraken(Adapter):
             frame = decode_peeked(payload)
             kinds = _KINDS.get(frame.channel, ())
             return [
-                Peek(item.symbol, kind, ns_of_rfc3339(item.timestamp) if item.timestamp else None)
+                Peek(item.symbol, kind, _time(item.timestamp) if item.timestamp else None)
                 for item in frame.data
                 if item.symbol
                 for kind in kinds
@@ -183,6 +183,10 @@ class Kraken(Adapter):
             return []
 
     # subscriptions
+
+    def learn(self, instruments: Sequence[Instrument]) -> bool:
+        self._instruments.update({row.venue_symbol: row for row in instruments})
+        return True
 
     def venue_channels(self, subs: Sequence[Subscription]) -> list[str]:
         return list(dict.fromkeys(f"{self.channels[sub.kind]}:{sub.instrument.venue_symbol}" for sub in subs))
@@ -263,6 +267,7 @@ class Kraken(Adapter):
         items, lost = read(frame.data)
         events: list[Event | Fetch] = []
         read_well = 0
+        reason: ValueError | None = None
         for item in items:
             try:
                 events += handler(item, frame.type, ts_recv)
@@ -272,7 +277,7 @@ class Kraken(Adapter):
                     raise
                 lost += 1
                 reason = error
-        if not read_well:
+        if reason is not None and not read_well:
             raise reason
         return [*events, *[Skipped("unreadable item")] * lost]
 
@@ -308,7 +313,7 @@ class Kraken(Adapter):
             return [Skipped("unknown symbol")]
         return [
             Trade(
-                self.venue, instrument.symbol, "", ns_of_rfc3339(item.timestamp), ts_recv, 0,
+                self.venue, instrument.symbol, "", _time(item.timestamp), ts_recv, 0,
                 item.price, item.qty, item.side, str(item.trade_id),
             )
         ]  # fmt: skip
@@ -317,7 +322,7 @@ class Kraken(Adapter):
         instrument = self._instruments.get(item.symbol)
         if instrument is None:
             return [Skipped("unknown symbol")]
-        at = ns_of_rfc3339(item.timestamp) if item.timestamp is not None else None
+        at = _time(item.timestamp) if item.timestamp is not None else None
         opened = None
         if item.last is not None and item.change is not None:
             # The venue tells the price 24 h ago by its distance from the last one.
@@ -339,7 +344,7 @@ class Kraken(Adapter):
             return [Skipped("unknown symbol")]
         bids, bid_texts = read_levels(_texts(item.bids), falling=True) if item.bids else ([], [])
         asks, ask_texts = read_levels(_texts(item.asks), falling=False) if item.asks else ([], [])
-        at = ns_of_rfc3339(item.timestamp) if item.timestamp is not None else None
+        at = _time(item.timestamp) if item.timestamp is not None else None
         snapshot = kind == "snapshot"
         if not snapshot:
             last = self._book_at.get(item.symbol)
@@ -370,6 +375,13 @@ class Kraken(Adapter):
             return [*read_ohlc(self.venue, fetch, body, ts_recv)]
         except UNREADABLE as error:
             raise WireError(self.venue, f"{fetch.resource}: {error}") from error
+
+
+def _time(text: str) -> int:
+    ns = parse_ns(text)
+    if ns is None:
+        raise ValueError(f"a time before 1970: {text[:40]!r}")
+    return ns
 
 
 def _texts(levels: list[RawLevel]) -> list[tuple[str, str]]:
