@@ -1,7 +1,6 @@
 """One session on its own timeline: when each frame is due, which lap it is, and what ids and times are moved by."""
 
 import asyncio
-import math
 from collections.abc import Callable
 
 from msgspec import Struct
@@ -60,7 +59,7 @@ def load(session: Session, dialect: Dialect) -> Recording:
 def _load_frames(session: Session, dialect: Dialect, recording: Recording) -> None:
     first = at = 0
     lags: list[int] = []
-    earliest, latest = math.inf, 0
+    latest = 0
     for frame in session.frames():
         if frame.direction != "in":
             dialect.sent(frame.payload)
@@ -75,7 +74,7 @@ def _load_frames(session: Session, dialect: Dialect, recording: Recording) -> No
         at = max(at, ts - first) if ts is not None else at
         if reading.ts_event is not None:
             lags.append(first + at - reading.ts_event)
-            earliest, latest = min(earliest, reading.ts_event), max(latest, reading.ts_event)
+            latest = max(latest, reading.ts_event)
         recording.items.append(Item(at, frame.payload, reading, frame.binary))
         recording.topics.update(reading.topics)
         if reading.symbol:
@@ -83,7 +82,8 @@ def _load_frames(session: Session, dialect: Dialect, recording: Recording) -> No
         recording.note(reading.ids, dict(dialect.holes))
     # The smallest lag is taken for none: no venue time is told before it comes.
     recording.origin = first - min(lags, default=0)
-    recording.length = max(at, int(latest - earliest) if lags else 0)
+    # Venues greet with events that are hours old: they count for no length, a real venue tells them again as well.
+    recording.length = max(at, latest - recording.origin if lags else 0)
 
 
 class Pace(Struct, frozen=True, kw_only=True):
