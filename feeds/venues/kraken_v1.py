@@ -13,7 +13,6 @@ import msgspec
 from msgspec import Raw, Struct
 
 from feeds.adapter import Acked, BookUpdate, Event, Fetch, Peek, Refused, Skipped
-from feeds.times import ns_of_seconds
 from feeds.venues.kraken_wire import UNREADABLE, read_levels
 from hub.instruments import Instrument
 from hub.model import Price, Quote, Side, Size, Ticker, Trade
@@ -105,7 +104,7 @@ def peek_v1(payload: bytes) -> list[Peek]:
         channel, pair = _decode_name(parts[-2]).partition("-")[0], _decode_name(parts[-1])
         at = None
         if channel == "trade":
-            at = ns_of_seconds(_decode_trades(parts[1])[-1].time)
+            at = _ns_of(_decode_trades(parts[1])[-1].time)
         elif channel == "book":
             at = _time_of([_decode_book(part) for part in parts[1:-2]])
         return [Peek(pair, kind, at) for kind in _KINDS.get(channel, ())]
@@ -115,7 +114,16 @@ def peek_v1(payload: bytes) -> list[Peek]:
 
 def _time_of(books: list[_Book]) -> int | None:
     times = [row.time for book in books for rows in (book.as_, book.bs, book.a, book.b) for row in rows or ()]
-    return ns_of_seconds(max(times, key=lambda text: (len(text), text))) if times else None
+    return _ns_of(max(times, key=lambda text: (len(text), text))) if times else None
+
+
+def _ns_of(text: str) -> int:
+    """Read unix seconds with up to nine decimals, `1617666423.606671`; ValueError where it is none."""
+    whole, _, fraction = text.partition(".")
+    digits = whole + fraction.ljust(9, "0")
+    if not (whole and digits.isdecimal() and len(whole) <= 10 and len(fraction) <= 9 and int(whole) < 9_000_000_000):
+        raise ValueError(f"{text[:40]!r} is no unix time")
+    return int(digits)
 
 
 class KrakenV1:
@@ -159,7 +167,7 @@ class KrakenV1:
     def _trades(self, instrument: Instrument, parts: list[Raw], depth: str, ts_recv: int) -> list[Event | Fetch]:
         return [
             Trade(
-                _VENUE, instrument.symbol, "", ns_of_seconds(row.time), ts_recv, 0,
+                _VENUE, instrument.symbol, "", _ns_of(row.time), ts_recv, 0,
                 row.price, row.volume, _SIDES[row.side], "",
             )
             for row in _decode_trades(parts[0])
