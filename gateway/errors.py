@@ -3,18 +3,20 @@
 import logging
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import msgspec
 from litestar import Request, Response
+from litestar.enums import OpenAPIMediaType
 from litestar.exceptions import HTTPException, MethodNotAllowedException, ValidationException
+from litestar.openapi.datastructures import ResponseSpec
 from litestar.types import ExceptionHandlersMap
 from msgspec import UNSET, Struct, UnsetType
 
 from gateway.guard import refusal_headers
 from hub.errors import NotFound, RedisUnavailable, Refused, RequestError
 
-__all__ = ["HANDLERS", "Problem", "problem", "refusal"]
+__all__ = ["HANDLERS", "PROBLEMS", "UNREADY", "Problem", "problem", "refusal"]
 
 logger = logging.getLogger(__name__)
 
@@ -33,6 +35,24 @@ class Problem(Struct, kw_only=True, omit_defaults=True):
     near: Sequence[str] = ()
     allowed: Sequence[str] = ()
     errors: Sequence[dict[str, str]] = ()
+
+
+def _documented(description: str) -> ResponseSpec:
+    # Litestar's annotation knows only its own media types; any text is written into the schema as it is.
+    kind = cast(OpenAPIMediaType, MEDIA_TYPE)
+    return ResponseSpec(Problem, generate_examples=False, description=description, media_type=kind)
+
+
+#: What every resource may answer instead, for the OpenAPI document.
+PROBLEMS: Final = {
+    400: _documented("A parameter cannot be used; `allowed` or `errors` say more"),
+    401: _documented("A token is missing or wrong"),
+    403: _documented("The token does not allow this"),
+    404: _documented("Nobody publishes this; `near` are names that exist"),
+    429: _documented("Too many requests; Retry-After says when to come back"),
+    503: _documented("Redis cannot be reached"),
+}
+UNREADY: Final = {503: _documented("The process cannot do its work")}
 
 
 def problem(body: Problem, headers: Mapping[str, str] | None = None) -> Response[bytes]:

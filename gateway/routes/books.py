@@ -6,6 +6,7 @@ from litestar import get
 from litestar.params import FromPath, QueryParameter
 from msgspec import Struct
 
+from gateway.errors import PROBLEMS
 from gateway.query import Context, Granted, Snapshot, Venue, envelope, venues_for
 from hub.keys import channel_name
 from hub.model import Level
@@ -28,7 +29,7 @@ class SymbolBooks(Struct):
     books: list[BookLevels]
 
 
-@get("/books/{symbol:str}", tags=["books"])
+@get("/books/{symbol:str}", tags=["books"], responses=PROBLEMS)
 async def get_books(
     runtime: Context, grant: Granted, symbol: FromPath[str], venue: Venue = None, depth: Depth = 100
 ) -> SymbolBooks:

@@ -8,12 +8,13 @@ from litestar.params import FromPath, QueryParameter
 from msgspec import Struct
 
 from gateway.candles import CandleRow, read_candles
+from gateway.errors import PROBLEMS
 from gateway.query import Context, Granted, Snapshot, Time, Venue, choose, envelope, time_range, venues_for
 from hub.intervals import INTERVALS
 
 __all__ = ["SymbolCandles", "VenueCandles", "get_candles"]
 
-Interval = Annotated[str, QueryParameter(description="Length of a candle: " + ", ".join(INTERVALS))]
+Interval = Annotated[str, QueryParameter(description="Length of a candle.", schema_extra={"enum": list(INTERVALS)})]
 CandleLimit = Annotated[int, QueryParameter(ge=1, le=5000, description="Candles at most: the newest of the range.")]
 
 
@@ -29,7 +30,7 @@ class SymbolCandles(Struct):
     venues: list[VenueCandles]
 
 
-@get("/candles/{symbol:str}", tags=["candles"])
+@get("/candles/{symbol:str}", tags=["candles"], responses=PROBLEMS)
 async def get_candles(
     runtime: Context,
     grant: Granted,

@@ -3,7 +3,7 @@
 from litestar import Response, get
 from msgspec import Struct
 
-from gateway.errors import Problem, problem
+from gateway.errors import UNREADY, Problem, problem
 from gateway.query import Context
 from hub.errors import RedisUnavailable
 
@@ -14,7 +14,7 @@ class Health(Struct):
     status: str
 
 
-@get("/health/live", tags=["health"])
+@get("/health/live", tags=["health"], responses=UNREADY)
 async def live(runtime: Context) -> Response[Health] | Response[bytes]:
     """200 as long as the process works; 503 asks for a restart."""
     if not runtime.healthy:
@@ -23,7 +23,7 @@ async def live(runtime: Context) -> Response[Health] | Response[bytes]:
     return Response(Health("ok"))
 
 
-@get("/health/ready", tags=["health"])
+@get("/health/ready", tags=["health"], responses=UNREADY)
 async def ready(runtime: Context) -> Response[Health] | Response[bytes]:
     """200 when Redis answers and the bus is subscribed."""
     try:

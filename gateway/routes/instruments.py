@@ -7,6 +7,7 @@ from litestar import get
 from litestar.params import FromPath, QueryParameter
 from msgspec import Struct
 
+from gateway.errors import PROBLEMS
 from gateway.query import Context, Cursor, Limit, choose
 from hub.errors import NotFound
 from hub.instruments import Instrument, InstrumentKind
@@ -18,7 +19,7 @@ KINDS = get_args(InstrumentKind)
 SEPARATOR = ":"
 
 Filter = Annotated[str | None, QueryParameter(description="Exactly this, upper or lower case.")]
-Kind = Annotated[str | None, QueryParameter(description=", ".join(KINDS))]
+Kind = Annotated[str | None, QueryParameter(description="Kind of instrument.", schema_extra={"enum": list(KINDS)})]
 Text = Annotated[str | None, QueryParameter(description="Part of symbol, name or the venue's spelling.")]
 
 
@@ -35,7 +36,7 @@ class SymbolInstruments(Struct):
     instruments: list[Instrument]
 
 
-@get("/instruments", tags=["instruments"])
+@get("/instruments", tags=["instruments"], responses=PROBLEMS)
 async def list_instruments(
     runtime: Context,
     base: Filter = None,
@@ -71,7 +72,7 @@ def _mentions(row: Instrument, text: str) -> bool:
     return text in row.symbol.upper() or text in (row.name or "").upper() or text in row.venue_symbol.upper()
 
 
-@get("/instruments/{symbol:str}", tags=["instruments"])
+@get("/instruments/{symbol:str}", tags=["instruments"], responses=PROBLEMS)
 async def get_instruments(runtime: Context, symbol: FromPath[str]) -> SymbolInstruments:
     """One symbol's instruments, per venue that lists it."""
     venues = await runtime.reader.venues()

@@ -4,6 +4,7 @@ from litestar import get
 from litestar.params import FromPath
 from msgspec import Struct
 
+from gateway.errors import PROBLEMS
 from gateway.query import (
     Context,
     Cursor,
@@ -63,14 +64,14 @@ async def _read(runtime: Runtime, grant: Grant, symbols: list[str], venue: str |
     return list(found.values())
 
 
-@get("/quotes/{symbol:str}", tags=["quotes"])
+@get("/quotes/{symbol:str}", tags=["quotes"], responses=PROBLEMS)
 async def get_quotes(runtime: Context, grant: Granted, symbol: FromPath[str], venue: Venue = None) -> SymbolQuotes:
     """Best bid and ask of one symbol, per venue."""
     venues_for(runtime, grant, KIND, symbol, venue)
     return (await _read(runtime, grant, [symbol], venue))[0]
 
 
-@get("/quotes", tags=["quotes"])
+@get("/quotes", tags=["quotes"], responses=PROBLEMS)
 async def list_quotes(
     runtime: Context, grant: Granted, symbols: SymbolList = None, cursor: Cursor = None, limit: Limit = 100
 ) -> QuotePage:

@@ -7,6 +7,7 @@ from litestar import get
 from litestar.params import FromPath, QueryParameter
 from msgspec import Struct
 
+from gateway.errors import PROBLEMS
 from gateway.query import Context, Granted, Time, Venue, choose, time_range, venues_for
 from hub.history import series_of
 from hub.keys import channel_name
@@ -18,7 +19,7 @@ __all__ = ["SymbolSeries", "VenueSeries", "get_series"]
 FIELDS = {kind: {spec.field: spec.policy for spec in series_of(kind, 1, 1)} for kind in sorted(KINDS)}
 FIELDS = {kind: fields for kind, fields in FIELDS.items() if fields}
 
-Kind = Annotated[str, QueryParameter(description="Kind: " + ", ".join(FIELDS))]
+Kind = Annotated[str, QueryParameter(description="Kind.", schema_extra={"enum": list(FIELDS)})]
 Field = Annotated[str | None, QueryParameter(description="Field of the kind; default its first.")]
 PointLimit = Annotated[int, QueryParameter(ge=1, le=100_000, description="Points at most: the first of the range.")]
 
@@ -40,7 +41,7 @@ class SymbolSeries(Struct):
     venues: list[VenueSeries]
 
 
-@get("/series/{symbol:str}", tags=["series"])
+@get("/series/{symbol:str}", tags=["series"], responses=PROBLEMS)
 async def get_series(
     runtime: Context,
     grant: Granted,

@@ -6,6 +6,7 @@ from litestar import get
 from litestar.params import FromPath
 from msgspec import Struct
 
+from gateway.errors import PROBLEMS
 from gateway.query import (
     Context,
     Cursor,
@@ -92,14 +93,14 @@ async def _read(runtime: Runtime, grant: Grant, symbols: list[str], venue: str |
     return list(found.values())
 
 
-@get("/tickers/{symbol:str}", tags=["tickers"])
+@get("/tickers/{symbol:str}", tags=["tickers"], responses=PROBLEMS)
 async def get_tickers(runtime: Context, grant: Granted, symbol: FromPath[str], venue: Venue = None) -> SymbolTickers:
     """Rolling 24 hours of one symbol, per venue."""
     venues_for(runtime, grant, KIND, symbol, venue)
     return (await _read(runtime, grant, [symbol], venue))[0]
 
 
-@get("/tickers", tags=["tickers"])
+@get("/tickers", tags=["tickers"], responses=PROBLEMS)
 async def list_tickers(
     runtime: Context, grant: Granted, symbols: SymbolList = None, cursor: Cursor = None, limit: Limit = 100
 ) -> TickerPage:

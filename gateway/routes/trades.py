@@ -6,6 +6,7 @@ from litestar import get
 from litestar.params import FromPath
 from msgspec import Struct
 
+from gateway.errors import PROBLEMS
 from gateway.query import Context, Granted, Limit, Snapshot, Venue, envelope, venues_for
 from hub.keys import channel_name
 from hub.model import Trade
@@ -37,7 +38,7 @@ class SymbolTrades(Struct):
     venues: list[VenueTrades]
 
 
-@get("/trades/{symbol:str}", tags=["trades"])
+@get("/trades/{symbol:str}", tags=["trades"], responses=PROBLEMS)
 async def get_trades(
     runtime: Context, grant: Granted, symbol: FromPath[str], venue: Venue = None, limit: Limit = 100
 ) -> SymbolTrades:

@@ -6,6 +6,7 @@ from litestar import get
 from litestar.params import FromPath
 from msgspec import Struct
 
+from gateway.errors import PROBLEMS
 from gateway.query import Context
 from gateway.runtime import Runtime
 from hub.errors import NotFound
@@ -54,7 +55,7 @@ def _view(runtime: Runtime, venue: str, report: FeedReport | None) -> VenueView:
     return VenueView(venue, state, reason, min(ages, default=None), symbols, kinds, report)
 
 
-@get("/venues", tags=["venues"])
+@get("/venues", tags=["venues"], responses=PROBLEMS)
 async def list_venues(runtime: Context) -> Venues:
     """All venues that ever published here."""
     venues = await runtime.reader.venues()
@@ -62,7 +63,7 @@ async def list_venues(runtime: Context) -> Venues:
     return Venues([_view(runtime, venue, reports.get(venue)) for venue in venues])
 
 
-@get("/venues/{venue:str}", tags=["venues"])
+@get("/venues/{venue:str}", tags=["venues"], responses=PROBLEMS)
 async def get_venue(runtime: Context, venue: FromPath[str]) -> VenueView:
     """One venue."""
     venues = await runtime.reader.venues()
