@@ -235,6 +235,11 @@ class Adapter(ABC):
         self.credentials = tuple(credentials)
 
     @classmethod
+    def rest_headers(cls, credentials: Sequence[str]) -> dict[str, str]:
+        """Return the headers that every REST request carries."""
+        return {}
+
+    @classmethod
     def endpoint_of(cls, kind: str, instrument: Instrument) -> str:
         """Return the name of the endpoint that serves `kind` of `instrument`."""
         return next(iter(cls.endpoints))

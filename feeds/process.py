@@ -51,7 +51,7 @@ class Feed:
         """`reload` reads the settings again, on SIGHUP."""
         self.venue = venue
         self.reload = reload
-        self.adapter: type[Adapter] = adapter_of(venue)
+        self.adapter: type[Adapter] = adapter_of(venue, settings.venues.get(venue, VenueSettings()).feed)
         self.settings = settings
         self.own: VenueSettings = settings.venues.get(venue, VenueSettings())
         if not self.own.enabled:
@@ -62,7 +62,7 @@ class Feed:
         self.lease = Lease(self.redis, self.keys, venue, new_holder())
         limits = self.adapter.limits
         budget = SharedLimiter(self.redis, self.keys, venue, "rest", limits.rest_weight, limits.rest_window_s)
-        self.rest = RestClient(self.adapter, budget, self.own.rest_url)
+        self.rest = RestClient(self.adapter, budget, self.own.rest_url, credentials_of(self.adapter))
         self.connects = SharedLimiter(
             self.redis, self.keys, venue, "connects", limits.connects, limits.connects_window_s
         )

@@ -245,10 +245,10 @@ async def record(
 
     The folder is complete whenever this ends. UnknownInstrument, FetchError and SessionError say why it cannot begin.
     """
-    adapter = adapter_of(venue)
+    adapter = adapter_of(venue, settings.venues.get(venue, VenueSettings()).feed)
     own = settings.venues.get(venue, VenueSettings())
     budget = LocalLimiter(adapter.limits.rest_weight, adapter.limits.rest_window_s)
-    rest = RestClient(adapter, budget, rest_url or own.rest_url)
+    rest = RestClient(adapter, budget, rest_url or own.rest_url, credentials_of(adapter))
     try:
         listings = await rest.fetch_lists(adapter)
         table = InstrumentTable(venue, [row for _, body, _ in listings for row in adapter.parse_instruments(body)])

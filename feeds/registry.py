@@ -3,11 +3,11 @@
 import os
 
 from feeds.adapter import Adapter
-from feeds.venues.alpaca import Alpaca
+from feeds.venues.alpaca import Alpaca, AlpacaSip
 from feeds.venues.binance import Binance
 from feeds.venues.binance_futures import BinanceFutures
 from feeds.venues.bybit import Bybit
-from feeds.venues.coinbase import Coinbase
+from feeds.venues.coinbase import Coinbase, CoinbaseExchange
 from feeds.venues.deribit import Deribit
 from feeds.venues.htx import Htx
 from feeds.venues.hyperliquid import Hyperliquid
@@ -15,7 +15,7 @@ from feeds.venues.kraken import Kraken
 from feeds.venues.okx import Okx
 from hub.errors import ConfigError
 
-__all__ = ["ADAPTERS", "adapter_of", "credentials_of"]
+__all__ = ["ADAPTERS", "FEEDS", "adapter_of", "credentials_of"]
 
 ADAPTERS: dict[str, type[Adapter]] = {
     "alpaca": Alpaca,
@@ -31,12 +31,24 @@ ADAPTERS: dict[str, type[Adapter]] = {
 }
 
 
-def adapter_of(venue: str) -> type[Adapter]:
-    """Return the adapter class of `venue`; ConfigError naming the venues there are."""
-    try:
+#: venue -> name in `venues.<venue>.feed` -> adapter, where a venue offers the same data by another feed or plan
+FEEDS: dict[str, dict[str, type[Adapter]]] = {
+    "coinbase": {"exchange": CoinbaseExchange},
+    "alpaca": {"sip": AlpacaSip},
+}
+
+
+def adapter_of(venue: str, feed: str = "") -> type[Adapter]:
+    """Return the adapter class of `venue`, or of another of its feeds; ConfigError naming what exists."""
+    if venue not in ADAPTERS:
+        raise ConfigError(f"there is no venue {venue!r}; known: {', '.join(sorted(ADAPTERS))}")
+    if not feed:
         return ADAPTERS[venue]
-    except KeyError:
-        raise ConfigError(f"there is no venue {venue!r}; known: {', '.join(sorted(ADAPTERS))}") from None
+    feeds = FEEDS.get(venue, {})
+    if feed not in feeds:
+        known = ", ".join(sorted(feeds)) or "none but the default"
+        raise ConfigError(f"venues.{venue}.feed = {feed!r} does not exist; known: {known}")
+    return feeds[feed]
 
 
 def credentials_of(adapter: type[Adapter]) -> tuple[str, ...]:

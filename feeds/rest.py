@@ -8,6 +8,7 @@ import asyncio
 import logging
 import socket
 import time
+from collections.abc import Sequence
 from email.utils import parsedate_to_datetime
 from math import isfinite
 from urllib.parse import urlencode, urlsplit
@@ -110,8 +111,11 @@ class SharedLimiter(LocalLimiter):
 class RestClient:
     """Fetches bodies from one venue."""
 
-    def __init__(self, adapter: type[Adapter], limiter: LocalLimiter, base_url: str = "") -> None:
+    def __init__(
+        self, adapter: type[Adapter], limiter: LocalLimiter, base_url: str = "", credentials: Sequence[str] = ()
+    ) -> None:
         """`base_url`, where given, stands in for every host of the venue."""
+        self._headers = adapter.rest_headers(credentials)
         self.venue, self.limits, self.limiter = adapter.venue, adapter.limits, limiter
         self.base_url = (base_url or adapter.rest_url).rstrip("/")
         self._overridden = bool(base_url)
@@ -129,7 +133,7 @@ class RestClient:
             self._session = aiohttp.ClientSession(timeout=timeout, trust_env=True)
         try:
             method = "GET" if fetch.body is None else "POST"
-            headers = {"Content-Type": "application/json"} if fetch.body is not None else None
+            headers = self._headers | ({"Content-Type": "application/json"} if fetch.body is not None else {})
             async with self._session.request(
                 method, URL(self.url(fetch), encoded=True), data=fetch.body, headers=headers
             ) as response:

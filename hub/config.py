@@ -63,11 +63,13 @@ class RedisSettings(_Settings, frozen=True):
 
 
 class VenueSettings(_Settings, frozen=True):
-    """One venue. Empty `ws_url`/`rest_url` mean the venue's own; `symbols` are canonical."""
+    """One venue. Empty `ws_url`/`rest_url` mean the venue's own; `symbols` are canonical; `feed` names another of the
+    venue's feeds (coinbase: exchange; alpaca: sip)."""
 
     enabled: bool = True
     symbols: list[str] = []
     kinds: list[str] = field(default_factory=lambda: ["trade", "quote", "book", "depth", "ticker", "mark", "candle"])
+    feed: str = ""
     ws_url: str = ""
     rest_url: str = ""
 
@@ -116,6 +118,7 @@ class GatewaySettings(_Settings, frozen=True):
     """`allow_remote_without_auth` lets the gateway listen beyond loopback although nobody has to prove who they are.
 
     `origins`: pages (`https://host`) whose scripts may use the WebSocket and, by CORS, REST, besides the gateway's own.
+    `deflate` offers compressed messages (permessage-deflate) to clients that ask for them.
 
     Per WebSocket connection: `max_frame_bytes` bounds a client's message, `max_subscriptions` its channels and
     patterns, `queue_bytes` the events kept while it does not read. It is closed when nothing was heard from it for
@@ -131,6 +134,7 @@ class GatewaySettings(_Settings, frozen=True):
     drain_s: float = 10.0
     allow_remote_without_auth: bool = False
     origins: list[str] = []
+    deflate: bool = False
     max_frame_bytes: int = 65_536
     max_subscriptions: int = 5000
     queue_bytes: int = 1_048_576

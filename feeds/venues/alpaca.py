@@ -127,6 +127,10 @@ class Alpaca(Adapter):
         }
 
     @classmethod
+    def rest_headers(cls, credentials: Sequence[str]) -> dict[str, str]:
+        return dict(zip(("APCA-API-KEY-ID", "APCA-API-SECRET-KEY"), credentials, strict=False))
+
+    @classmethod
     def endpoint_of(cls, kind: str, instrument: Instrument) -> str:
         if instrument.kind != "equity":
             return "crypto"
