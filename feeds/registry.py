@@ -20,14 +20,14 @@ __all__ = ["ADAPTERS", "FEEDS", "adapter_of", "credentials_of"]
 ADAPTERS: dict[str, type[Adapter]] = {
     "alpaca": Alpaca,
     "binance": Binance,
+    "binance_futures": BinanceFutures,
+    "bybit": Bybit,
     "coinbase": Coinbase,
     "deribit": Deribit,
-    "binance_futures": BinanceFutures,
+    "htx": Htx,
+    "hyperliquid": Hyperliquid,
     "kraken": Kraken,
     "okx": Okx,
-    "hyperliquid": Hyperliquid,
-    "htx": Htx,
-    "bybit": Bybit,
 }
 
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from hub.cli.parts import build_parts
+from feeds.registry import ADAPTERS
+from hub.cli.parts import DEFAULT_VENUES, build_parts
 from hub.cli.supervisor import Part
 from hub.config import Settings, VenueSettings
 
@@ -40,8 +41,12 @@ def test_every_part_exists(command: str) -> None:
 
 def test_a_configured_redis_is_not_started() -> None:
     parts = build_parts(Settings(), "redis://elsewhere/0", {}, embedded=False)
-    assert [part.name for part in parts] == ["feed-binance", "gateway"]
+    assert [part.name for part in parts] == [*(f"feed-{venue}" for venue in DEFAULT_VENUES), "gateway"]
     assert all(part.env["TICKWIRE_REDIS__URL"] == "redis://elsewhere/0" for part in parts)
+
+
+def test_live_by_default_are_the_venues_that_want_no_keys() -> None:
+    assert set(DEFAULT_VENUES) == {name for name, adapter in ADAPTERS.items() if not adapter.credentials_env}
 
 
 def test_one_feed_per_enabled_venue() -> None:

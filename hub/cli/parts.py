@@ -13,7 +13,10 @@ from hub.redisio import check
 
 __all__ = ["DEFAULT_VENUES", "build_parts", "gateway_address", "venues_of"]
 
-DEFAULT_VENUES = ("binance",)
+#: What runs live when no venue is configured: every venue that wants no keys.
+DEFAULT_VENUES = (
+    "binance", "binance_futures", "bybit", "coinbase", "deribit", "htx", "hyperliquid", "kraken", "okx",
+)  # fmt: skip
 
 #: Clients are asked to leave within this time, because everything has to be stopped in a few seconds.
 DRAIN_S = 0.3

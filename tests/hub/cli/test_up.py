@@ -16,8 +16,9 @@ import pytest
 from redis.asyncio import Redis
 
 from hub import config
-from hub.cli import up
+from hub.cli import demo, up
 from hub.cli.console import Console
+from hub.cli.parts import DEFAULT_VENUES
 from hub.cli.supervisor import Part, Supervisor
 from hub.config import Settings
 from hub.embedded import EmbeddedRedis, free_port
@@ -295,9 +296,11 @@ def test_the_demo_keeps_its_data_apart(elsewhere: Path) -> None:
     plan = up.make_plan(None, is_demo=True)
     env = plan.parts[0].env
     assert env["TICKWIRE_REDIS__DATA_DIR"] == "data/redis-demo"
-    assert [part.name for part in plan.parts] == ["redis", "venue-binance", "feed-binance", "gateway"]
-    feed = plan.parts[2].env
-    port = plan.parts[1].argv[plan.parts[1].argv.index("--port") + 1]
+    servers, feeds = ([f"{what}-{venue}" for venue in demo.VENUES] for what in ("venue", "feed"))
+    assert [part.name for part in plan.parts] == ["redis", *servers, *feeds, "gateway"]
+    parts = {part.name: part for part in plan.parts}
+    feed, server = parts["feed-binance"].env, parts["venue-binance"].argv
+    port = server[server.index("--port") + 1]
     assert feed["TICKWIRE_VENUES__BINANCE__WS_URL"] == f"ws://127.0.0.1:{port}"
     assert feed["TICKWIRE_VENUES__BINANCE__REST_URL"] == f"http://127.0.0.1:{port}"
     settings = config.load(None, {**env, **feed})
@@ -375,6 +378,6 @@ async def test_the_watch_outlives_redis(monkeypatch: pytest.MonkeyPatch) -> None
 async def test_a_configured_redis_is_checked_first(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TICKWIRE_REDIS__URL", f"redis://127.0.0.1:{free_port()}/0")
     plan = up.make_plan(None, is_demo=False)
-    assert [part.name for part in plan.parts] == ["feed-binance", "gateway"]
+    assert [part.name for part in plan.parts] == [*(f"feed-{venue}" for venue in DEFAULT_VENUES), "gateway"]
     with pytest.raises(RedisUnavailable):
         await up._up(plan, Console(io.StringIO()))
