@@ -9,10 +9,11 @@ from collections import deque
 from typing import Any, TypeAlias
 
 from litestar import WebSocket
-from litestar.exceptions import WebSocketDisconnect, WebSocketException
+from litestar.exceptions import WebSocketException
 
 from gateway.clients import Clients
-from gateway.frames import CLOSE, TEXT, FrameError, close_frame, split_frames
+from gateway.encodings import Encoding
+from gateway.frames import BINARY, CLOSE, TEXT, FrameError, close_frame, split_frames
 from gateway.subscriber import Subscriber
 
 __all__ = ["HIGH_WATER", "LOW_WATER", "AsgiConnection", "Socket"]
@@ -24,10 +25,10 @@ HIGH_WATER, LOW_WATER = 65_536, 16_384
 
 
 class AsgiConnection:
-    """One client; `run` lasts as long as it is connected."""
+    """One client; `run` lasts as long as it is connected. `encoding`: for one that wants msgpack."""
 
-    def __init__(self, clients: Clients, socket: Socket) -> None:
-        self._clients, self._socket = clients, socket
+    def __init__(self, clients: Clients, socket: Socket, encoding: Encoding | None = None) -> None:
+        self._clients, self._socket, self._encoding = clients, socket, encoding
         self._queue: deque[bytes] = deque()
         self._size = 0
         self._wake = asyncio.Event()
@@ -63,6 +64,8 @@ class AsgiConnection:
                     raise outcome
 
     def _write(self, data: bytes) -> None:
+        if self._encoding is not None:
+            data = self._encoding.frames(data)
         self._queue.append(data)
         self._size += len(data)
         self._wake.set()
@@ -78,6 +81,8 @@ class AsgiConnection:
                 for opcode, payload in split_frames(data):
                     if opcode == TEXT:
                         await self._socket.send_text(payload.decode())
+                    elif opcode == BINARY:
+                        await self._socket.send_bytes(payload)
                     elif opcode == CLOSE:
                         await self._socket.close(int.from_bytes(payload[:2], "big"), payload[2:].decode())
                         return
@@ -88,14 +93,17 @@ class AsgiConnection:
 
     async def _receive(self) -> None:
         while True:
-            try:
-                text = await self._socket.receive_text()
-            except WebSocketDisconnect:
+            message: Any = await self._socket.receive()
+            if message["type"] == "websocket.disconnect":
                 return
             self.seen = self._clients.now
-            payload = text.encode()
+            text, packed = message.get("text"), message.get("bytes")
+            payload = text.encode() if text is not None else packed or b""
             if len(payload) > self._clients.settings.max_frame_bytes:
                 limit = self._clients.settings.max_frame_bytes
                 self._clients.broke_protocol(self, FrameError(1009, f"a message may have {limit} bytes"))
                 await asyncio.Event().wait()  # until the close frame is sent
-            self._clients.message(self.subscriber, payload)
+            if text is None and self._encoding is None:
+                self._clients.broke_protocol(self, FrameError(1003, "messages are JSON text"))
+                await asyncio.Event().wait()
+            self._clients.message(self.subscriber, payload, packed=text is None)

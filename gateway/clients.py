@@ -10,6 +10,7 @@ import random
 import time
 from typing import Protocol
 
+from gateway.encodings import Encodings
 from gateway.fanout import Fanout
 from gateway.frames import FrameError
 from gateway.gate import Gate
@@ -68,6 +69,7 @@ class Clients:
         self, settings: GatewaySettings, fanout: Fanout, joins: Joins, subscriptions: Subscriptions, guard: Guard
     ) -> None:
         self.settings, self.fanout, self.joins, self.subscriptions = settings, fanout, joins, subscriptions
+        self.encodings = Encodings()
         self.gate = Gate(guard, self) if guard.verifier is not None else None
         self.now = time.monotonic()
         self.draining = False
@@ -119,12 +121,12 @@ class Clients:
 
     # what clients say
 
-    def message(self, subscriber: Subscriber, payload: bytes) -> None:
-        """Act on one client message, unless there are too many of them."""
+    def message(self, subscriber: Subscriber, payload: bytes, *, packed: bool = False) -> None:
+        """Act on one client message (`packed`: in msgpack), unless there are too many of them."""
         self.received += 1
         if self._too_many(subscriber):
             return
-        op = parse_op(payload)
+        op = parse_op(payload, packed=packed)
         if self.gate is None or not self.gate.takes(subscriber, op):
             self.act(subscriber, op)
 

@@ -5,15 +5,17 @@ get is written by their Subscriber straight to the transport.
 """
 
 import asyncio
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from gateway.frames import CLOSE, PING, PONG, TEXT, FrameError, FrameReader, close_frame, control_frame
+from gateway.encodings import Encoding
+from gateway.frames import BINARY, CLOSE, PING, PONG, TEXT, FrameError, FrameReader, close_frame, control_frame
 from gateway.subscriber import Subscriber
 
 if TYPE_CHECKING:
     from gateway.clients import Clients
 
-__all__ = ["Connection"]
+__all__ = ["Connection", "EncodedConnection"]
 
 #: How long a client may take to answer a close frame, and to read what was sent before it.
 CLOSE_TIMEOUT_S = 3.0
@@ -56,7 +58,7 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self.seen = self._clients.now
-        reader = self._reader or FrameReader(self._clients.settings.max_frame_bytes)
+        reader = self._reader or self._new_reader()
         try:
             for opcode, payload in reader.feed(data):
                 self._received(opcode, payload)
@@ -66,12 +68,17 @@ class Connection(asyncio.Protocol):
             return
         self._reader = None if reader.idle else reader
 
+    def _new_reader(self) -> FrameReader:
+        return FrameReader(self._clients.settings.max_frame_bytes)
+
     def _received(self, opcode: int, payload: bytes) -> None:
         if self._closing is not None:
             if opcode == CLOSE:
                 self.transport.close()
         elif opcode == TEXT:
             self._clients.message(self.subscriber, payload)
+        elif opcode == BINARY:
+            self._clients.message(self.subscriber, payload, packed=True)
         elif opcode == PING:
             self._clients.fanout.send(self.subscriber, control_frame(PONG, payload))
         elif opcode == CLOSE:
@@ -95,3 +102,31 @@ class Connection(asyncio.Protocol):
         if self._closing is None and not self.transport.is_closing():
             self.transport.resume_reading()
             self._clients.drain(self.subscriber)
+
+
+class EncodedConnection(Connection):
+    """A client that wants msgpack (`packed`), compressed messages (`deflate`), or both."""
+
+    __slots__ = ("_deflate", "_packed")
+
+    def __init__(
+        self,
+        clients: "Clients",
+        transport: asyncio.Transport,
+        encoding: Encoding | None,
+        *,
+        packed: bool,
+        deflate: bool,
+    ) -> None:
+        super().__init__(clients, transport)
+        self._packed, self._deflate = packed, deflate
+        if encoding is not None:
+            self.subscriber.write = _through(encoding, transport.write)
+
+    def _new_reader(self) -> FrameReader:
+        return FrameReader(self._clients.settings.max_frame_bytes, packed=self._packed, deflate=self._deflate)
+
+
+def _through(encoding: Encoding, write: Callable[[bytes], None]) -> Callable[[bytes], None]:
+    frames = encoding.frames
+    return lambda data: write(frames(data))

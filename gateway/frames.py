@@ -4,6 +4,7 @@ A compact reader instead of websockets' own, because it must cost nothing while 
 exists only between the first and the last byte of a message. tests/gateway/test_frames.py holds the two together.
 """
 
+import zlib
 from collections.abc import Iterator
 from typing import Final
 
@@ -15,8 +16,8 @@ try:
 except ImportError:  # its wheel for this platform has no C part
     from websockets.utils import apply_mask
 
-__all__ = ["CLOSE", "PING", "PONG", "TEXT", "FrameError", "FrameReader", "close_frame", "control_frame", "split_frames",
-           "text_frame"]  # fmt: skip
+__all__ = ["BINARY", "CLOSE", "COMPRESSED", "PING", "PONG", "TEXT", "FrameError", "FrameReader", "close_frame",
+           "control_frame", "data_frame", "payload_of", "split_frames", "text_frame", "whole_frames"]  # fmt: skip
 
 CONT: Final = 0
 TEXT: Final = 1
@@ -24,6 +25,8 @@ BINARY: Final = 2
 CLOSE: Final = 8
 PING: Final = 9
 PONG: Final = 10
+#: RSV1: the message is compressed (RFC 7692).
+COMPRESSED: Final = 0x40
 
 CONTROL_MAX: Final = 125
 _FIN_TEXT: Final = 0x80 | TEXT
@@ -51,6 +54,16 @@ def text_frame(payload: bytes) -> bytes:
     return bytes((_FIN_TEXT, 127)) + size.to_bytes(8, "big") + payload
 
 
+def data_frame(first: int, payload: bytes) -> bytes:
+    """Return a whole, unmasked frame; `first` is the opcode, with COMPRESSED where that is so."""
+    size = len(payload)
+    if size < 126:
+        return bytes((0x80 | first, size)) + payload
+    if size < 65_536:
+        return bytes((0x80 | first, 126)) + size.to_bytes(2, "big") + payload
+    return bytes((0x80 | first, 127)) + size.to_bytes(8, "big") + payload
+
+
 def control_frame(opcode: int, payload: bytes = b"") -> bytes:
     return bytes((0x80 | opcode, len(payload))) + payload
 
@@ -61,30 +74,42 @@ def close_frame(code: int, reason: str = "") -> bytes:
     return control_frame(CLOSE, code.to_bytes(2, "big") + text)
 
 
-def split_frames(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """Take apart what this module built: (opcode, payload) of each whole, unmasked frame in `data`."""
+def whole_frames(data: bytes) -> list[bytes]:
+    """Take apart what this module built: each whole, unmasked frame in `data`."""
+    found: list[bytes] = []
     at = 0
     while at < len(data):
-        opcode, size = data[at] & 15, data[at + 1]
-        at += 2
+        size, head = data[at + 1], 2
         if size > 125:
-            width = 2 if size == 126 else 8
-            size = int.from_bytes(data[at : at + width], "big")
-            at += width
-        yield opcode, data[at : at + size]
-        at += size
+            head = 4 if size == 126 else 10
+            size = int.from_bytes(data[at + 2 : at + head], "big")
+        found.append(data[at : at + head + size])
+        at += head + size
+    return found
+
+
+def payload_of(frame: bytes) -> bytes:
+    """Return the payload of a whole, unmasked frame."""
+    return frame[2 if frame[1] < 126 else 4 if frame[1] == 126 else 10 :]
+
+
+def split_frames(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """Yield (opcode, payload) of each whole, unmasked frame in `data`."""
+    return ((frame[0] & 15, payload_of(frame)) for frame in whole_frames(data))
 
 
 class FrameReader:
     """Client frames to messages: fragments joined, masks removed, limits kept.
 
-    `limit` bounds a message in bytes, however it is cut into frames.
+    `limit` bounds a message in bytes, however it is cut into frames, and when it is inflated. `packed`: binary messages
+    are welcome, too. `deflate`: messages may be compressed, each by itself.
     """
 
-    __slots__ = ("_buffer", "_kind", "_limit", "_parts", "_size")
+    __slots__ = ("_buffer", "_compressed", "_deflate", "_kind", "_limit", "_packed", "_parts", "_size")
 
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
+    def __init__(self, limit: int, *, packed: bool = False, deflate: bool = False) -> None:
+        self._limit, self._packed, self._deflate = limit, packed, deflate
+        self._compressed = False
         self._buffer = bytearray()
         self._parts: list[bytes] = []
         self._size = 0
@@ -96,10 +121,10 @@ class FrameReader:
         return not self._buffer and self._kind == CONT
 
     def feed(self, data: bytes) -> Iterator[tuple[int, bytes]]:
-        """Yield (TEXT, payload), (PING, …), (PONG, …), (CLOSE, payload) of what is complete.
+        """Yield (TEXT, payload), (BINARY, …), (PING, …), (PONG, …), (CLOSE, payload) of what is complete.
 
-        Raises FrameError after the messages before the fault: 1002 broken frames, 1003 binary messages, 1007 text that
-        is not UTF-8, 1009 beyond the limit. Nothing may be fed after that.
+        Raises FrameError after the messages before the fault: 1002 broken frames, 1003 binary messages where none are
+        welcome, 1007 text that is not UTF-8 or not inflatable, 1009 beyond the limit. Nothing may be fed after that.
         """
         self._buffer += data
         while (frame := self._frame()) is not None:
@@ -131,7 +156,8 @@ class FrameReader:
 
     def _check(self, first: int, second: int) -> None:
         opcode = first & 15
-        if first & 0x70:
+        compressed = bool(first & COMPRESSED) and self._deflate and opcode in (TEXT, BINARY)
+        if first & 0x70 and not (compressed and not first & 0x30):
             raise FrameError(1002, "reserved bits are set")
         if second < 0x80:
             raise FrameError(1002, "client frames must be masked")
@@ -144,29 +170,46 @@ class FrameReader:
             raise FrameError(1002, "unknown opcode")
         elif (opcode == CONT) != (self._kind != CONT):
             raise FrameError(1002, "fragments out of order")
+        elif opcode != CONT:
+            self._compressed = compressed
 
     def _message(self, opcode: int, fin: bool, payload: bytes) -> tuple[int, bytes] | None:
         if opcode >= CLOSE:
             if opcode == CLOSE:
                 _check_close(payload)
             return opcode, payload
-        if opcode == BINARY:
+        if opcode == BINARY and not self._packed:
             raise FrameError(1003, "messages are JSON text")
         if not fin:
             # An empty fragment is legal; a client that sends nothing else must not fill the list.
             if payload or not self._parts:
                 self._parts.append(payload)
             self._size += len(payload)
-            self._kind = TEXT
+            self._kind = opcode or self._kind
             return None
+        kind = opcode or self._kind
         if self._kind != CONT:
             payload = b"".join([*self._parts, payload])
             self._parts, self._size, self._kind = [], 0, CONT
-        try:
-            payload.decode()
-        except UnicodeDecodeError as error:
-            raise FrameError(1007, "text must be UTF-8") from error
-        return TEXT, payload
+        if self._compressed:
+            payload = _inflate(payload, self._limit)
+        if kind == TEXT:
+            try:
+                payload.decode()
+            except UnicodeDecodeError as error:
+                raise FrameError(1007, "text must be UTF-8") from error
+        return kind, payload
+
+
+def _inflate(payload: bytes, limit: int) -> bytes:
+    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+    try:
+        content = inflater.decompress(payload + b"\x00\x00\xff\xff", limit + 1)
+    except zlib.error as error:
+        raise FrameError(1007, "a compressed message that cannot be inflated") from error
+    if len(content) > limit:
+        raise FrameError(1009, f"a message may have {limit} bytes")
+    return content
 
 
 def _check_close(payload: bytes) -> None:

@@ -23,7 +23,7 @@ from hub.admission import Admission
 from hub.config import GatewaySettings
 from hub.errors import Refused
 
-__all__ = ["BEARER", "Guard", "Newcomer", "address_of", "only_guests", "refusal_headers"]
+__all__ = ["BEARER", "MSGPACK", "Guard", "Newcomer", "address_of", "only_guests", "refusal_headers"]
 
 BEARER: Final = "bearer"
 MSGPACK: Final = "msgpack"

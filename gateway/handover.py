@@ -9,10 +9,12 @@ import asyncio
 from collections.abc import Callable, Mapping
 from typing import Any, Final, Protocol, TypeAlias, cast
 
+from uvicorn.config import Config
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.extensions.permessage_deflate import PerMessageDeflate, ServerPerMessageDeflateFactory
 from websockets.http11 import Request
 
-__all__ = ["EXTENSION", "Handover", "HandoverProtocol", "Successor", "handover_in"]
+__all__ = ["EXTENSION", "Handover", "HandoverProtocol", "Successor", "handover_in", "window_bits_in"]
 
 EXTENSION: Final = "tickwire.handover"
 #: Of what a client sends before the handler is done, so much is kept before reading is paused.
@@ -37,6 +39,16 @@ def handover_in(scope: Mapping[str, Any]) -> Handover | None:
     return extension["take"] if extension else None
 
 
+def window_bits_in(scope: Mapping[str, Any]) -> int:
+    """Return the window for compressing messages to this client, 0 where compression was not negotiated."""
+    extension = (scope.get("extensions") or {}).get(EXTENSION)
+    return extension["window_bits"] if extension else 0
+
+
+#: Each message by itself, both ways: a compressed message can go to many, and no connection keeps a window.
+_DEFLATE = ServerPerMessageDeflateFactory(server_no_context_takeover=True, client_no_context_takeover=True)
+
+
 class _Gone:
     """What uvicorn may still do to a transport that it no longer has: nothing."""
 
@@ -49,15 +61,18 @@ class _Gone:
 class HandoverProtocol(WebSocketsSansIOProtocol):
     """Keeps what the client sends after the handshake as raw bytes until somebody wants it."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    def __init__(self, config: Config, *args: Any, **kwargs: Any) -> None:
+        super().__init__(config, *args, **kwargs)
+        if config.ws_per_message_deflate:
+            self.conn.available_extensions = [_DEFLATE]
         self._early: list[bytes] | None = []
 
     def handle_connect(self, event: Request) -> None:
         super().handle_connect(event)
         if hasattr(self, "scope"):  # else: no valid handshake, refused above
             extensions = cast(dict[str, Any], self.scope["extensions"])
-            extensions[EXTENSION] = {"take": self._hand_over}
+            bits = [e.local_max_window_bits for e in self.conn.extensions if isinstance(e, PerMessageDeflate)]
+            extensions[EXTENSION] = {"take": self._hand_over, "window_bits": bits[0] if bits else 0}
 
     def data_received(self, data: bytes) -> None:
         if self._early is None or not self.handshake_initiated:

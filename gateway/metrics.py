@@ -56,6 +56,8 @@ class GatewayCollector(Collector):
         yield _counter("clients_idle_closed", "Clients closed because nothing was heard from them", clients.idle_closed)
         yield _counter("messages", "Messages from the bus that were fanned out", fanout.messages)
         yield _counter("writes", "Socket writes of the fan-out", fanout.writes)
+        yield _counter("converted", "Messages made into msgpack or compressed", clients.encodings.made)
+        yield _counter("refused", "Requests, connects and tokens that were refused", runtime.guard.refused)
         yield _counter("gaps", "Resumes that the log could not serve", runtime.joins.gaps)
         yield _counter("bus_repeats", "Messages dropped because they came before", bus.repeats)
         yield _counter("bus_holes", "Missing messages noticed", bus.holes)

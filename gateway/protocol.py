@@ -5,6 +5,9 @@ Market data passes as it stands in Redis (hub/model.py). Everything here is a JS
 
 A subscribe is answered per channel: `ack`, then the newest message (with `after`: the events since), then the stream.
 A pattern (`quote:*:BTC-USDT`) is acknowledged itself, then each channel it stands for, then and later.
+
+A connection made with the subprotocol `msgpack` or with `?format=msgpack` gets every message, these and market data,
+as msgpack in a binary frame: the same fields in the same order. It may send either form.
 """
 
 from collections.abc import Sequence
@@ -161,9 +164,9 @@ class Closing(Struct, tag_field="type", tag="closing", kw_only=True):
 
 
 _encode = msgspec.json.Encoder().encode
-_decoder: msgspec.json.Decoder[Subscribe | Unsubscribe | Ping | Auth] = msgspec.json.Decoder(
-    Subscribe | Unsubscribe | Ping | Auth
-)
+_Ops: TypeAlias = Subscribe | Unsubscribe | Ping | Auth
+_decoder: msgspec.json.Decoder[_Ops] = msgspec.json.Decoder(_Ops)
+_unpacker: msgspec.msgpack.Decoder[_Ops] = msgspec.msgpack.Decoder(_Ops)
 
 
 class _Loose(Struct):
@@ -176,16 +179,16 @@ def frame(message: Struct) -> bytes:
     return text_frame(_encode(message))
 
 
-def parse_op(payload: bytes) -> Request:
-    """Parse a client's message; an Error to be sent back where it is none."""
+def parse_op(payload: bytes, *, packed: bool = False) -> Request:
+    """Parse a client's message, JSON or `packed` in msgpack; an Error to be sent back where it is none."""
     try:
-        return _decoder.decode(payload)
+        return _unpacker.decode(payload) if packed else _decoder.decode(payload)
     except msgspec.ValidationError as error:
         detail = str(error)
-    except (msgspec.DecodeError, RecursionError) as error:
-        return Error(code="bad_json", detail=str(error)[:200])
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+        return Error(code="bad_msgpack" if packed else "bad_json", detail=str(error)[:200])
     try:
-        loose = msgspec.json.decode(payload, type=_Loose)
+        loose = (msgspec.msgpack if packed else msgspec.json).decode(payload, type=_Loose)
     except (msgspec.DecodeError, RecursionError):
         return Error(code="bad_message", detail='a message is an object such as {"op":"ping"}', allowed=OPS)
     request = _request_id(loose.id)

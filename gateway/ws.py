@@ -8,9 +8,10 @@ from litestar.params import FromPath
 
 from gateway.asgi import HIGH_WATER, LOW_WATER, AsgiConnection, Socket
 from gateway.clients import Client
-from gateway.connection import Connection
+from gateway.connection import Connection, EncodedConnection
 from gateway.errors import refusal
-from gateway.handover import handover_in
+from gateway.guard import MSGPACK
+from gateway.handover import handover_in, window_bits_in
 from gateway.protocol import CloseCode
 from gateway.runtime import runtime_of
 from hub.errors import RedisUnavailable, Refused
@@ -18,6 +19,7 @@ from hub.errors import RedisUnavailable, Refused
 __all__ = ["stream", "stream_symbol"]
 
 DEFAULT_KINDS = "quote,trade"
+FORMATS = ("json", MSGPACK)
 
 
 @websocket("/v1/ws")
@@ -43,6 +45,7 @@ async def _serve(socket: Socket, names: list[object]) -> None:
     runtime = runtime_of(socket.app)
     clients, gate, slot = runtime.clients, runtime.clients.gate, ""
     try:
+        wanted = _format(socket)
         newcomer = await runtime.guard.connect(socket.scope, len(clients))
         if gate is not None:
             slot = await gate.take_slot(newcomer.grant)
@@ -51,6 +54,9 @@ async def _serve(socket: Socket, names: list[object]) -> None:
         await _refuse(socket, error)
         return
     await socket.accept(newcomer.subprotocol)
+    packed = MSGPACK in (wanted, newcomer.subprotocol)
+    window_bits = window_bits_in(socket.scope)
+    encoding = clients.encodings.get(packed=packed, window_bits=window_bits)
 
     def welcome(client: Client) -> None:
         clients.add(client)
@@ -63,7 +69,11 @@ async def _serve(socket: Socket, names: list[object]) -> None:
 
     def take_over(transport: asyncio.Transport) -> Connection:
         transport.set_write_buffer_limits(HIGH_WATER, LOW_WATER)
-        connection = Connection(runtime.clients, transport)
+        connection = (
+            EncodedConnection(clients, transport, encoding, packed=packed, deflate=window_bits > 0)
+            if packed or window_bits
+            else Connection(clients, transport)
+        )
         welcome(connection)
         return connection
 
@@ -72,9 +82,18 @@ async def _serve(socket: Socket, names: list[object]) -> None:
         if not hand_over(take_over) and gate is not None:
             gate.free_slot(newcomer.grant.sub, slot)
         return
-    behind_asgi = AsgiConnection(runtime.clients, socket)
+    behind_asgi = AsgiConnection(clients, socket, encoding)
     welcome(behind_asgi)
     await behind_asgi.run()
+
+
+def _format(socket: Socket) -> str:
+    if not socket.scope["query_string"]:
+        return FORMATS[0]
+    wanted = socket.query_params.get("format", FORMATS[0])
+    if wanted not in FORMATS:
+        raise Refused(400, "bad_parameter", f"format = {wanted[:60]!r} is not possible; allowed: {', '.join(FORMATS)}")
+    return wanted
 
 
 async def _refuse(socket: Socket, error: Refused | RedisUnavailable) -> None:

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 from litestar import Litestar
-from litestar.testing import AsyncTestClient
 
 from gateway.app import create_app
 from gateway.asgi import HIGH_WATER
@@ -65,10 +64,21 @@ async def connected(app: Litestar, path: str = "/v1/ws", query: bytes = b"") -> 
     await asyncio.wait_for(task, 5)
 
 
+@asynccontextmanager
+async def started(app: Litestar) -> AsyncIterator[None]:
+    """The app's lifespan, in this event loop; a test client would run it in a thread of its own."""
+    runtime = runtime_of(app)
+    await runtime.start()
+    try:
+        yield
+    finally:
+        await runtime.stop()
+
+
 @pytest.fixture
 async def app(redis_url: str) -> AsyncIterator[Litestar]:
     app = create_app(gateway_settings(redis_url))
-    async with AsyncTestClient(app):
+    async with started(app):
         yield app
         assert len(runtime_of(app).clients) == 0
 
@@ -117,7 +127,7 @@ async def test_slow_readers_are_held_as_on_a_socket(feed: Feed, app: Litestar) -
 
 async def test_shutdown_closes_with_1012(redis_url: str, feed: Feed) -> None:
     app = create_app(gateway_settings(redis_url))
-    async with AsyncTestClient(app):
+    async with started(app):
         async with connected(app) as socket:
             await runtime_of(app).clients.close_all(0.1)
             assert (await socket.next())["code"] == 1012
