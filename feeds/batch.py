@@ -151,6 +151,10 @@ class BatchEncoder:
         extra = self._creations(channels)
         return head + b"".join(extra), count + len(extra)
 
+    def series(self) -> list[bytes]:
+        """Return the commands that make all series anew: somebody deleted one."""
+        return self._creations([channel for channel, wire in self._wires.items() if wire.announced])
+
     def quote_samples(self) -> list[bytes]:
         """Return the commands that sample the quotes that changed since the last call."""
         samples = []

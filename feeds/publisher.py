@@ -69,6 +69,7 @@ class Publisher:
         self._unconfirmed: Batch | None = None
         self._resent = False
         self._lost_events = False
+        self._series_gone = False
         self._link: AnyLink | None = None
         self._busy = True  # no flush may start: one is scheduled, on its way, or Redis is away
         self._run_id = ""
@@ -153,7 +154,9 @@ class Publisher:
         link.send(batch.core + extra, batch.core_count + extra_count, self._confirmed)
 
     def _periodic(self, now: float) -> list[bytes]:
-        commands = self.encoder.quote_samples()
+        commands = self.encoder.series() if self._series_gone else []
+        self._series_gone = False
+        commands += self.encoder.quote_samples()
         if now >= self._upkeep_due:
             # The first time soon: expiries must not wait for a feed that lives ten minutes.
             self._upkeep_due = now + (UPKEEP_S if self._upkeep_due else 5.0)
@@ -164,8 +167,9 @@ class Publisher:
         if isinstance(outcome, ConnectionError):
             return  # run() sees the closed link and sends the batch again
         batch, self._unconfirmed = self._unconfirmed, None
-        if RedisReplyError in map(type, outcome) and batch is not None:
-            self._errors([str(reply) for reply in outcome if type(reply) is RedisReplyError])
+        kinds = set(map(type, outcome))
+        if batch is not None and (RedisReplyError in kinds or list in kinds):
+            self._errors(_refusals(outcome))
         if self._lost_events:
             # Redis refused events: only a new epoch can say so, and run() begins one after a reconnect.
             self._busy = True
@@ -183,6 +187,7 @@ class Publisher:
                 continue
             if "key already exists" in text:
                 continue
+            self._series_gone = self._series_gone or "key does not exist" in text
             self.counters["redis_errors"] += 1
             log.warning("redis refused a command venue=%s error=%s", self.venue, text)
             if text.startswith(("OOM", "MISCONF", "READONLY", "WRONGTYPE")):
@@ -237,14 +242,14 @@ class Publisher:
         run_id = _field(info, "run_id")
         first, same = not self._run_id, run_id == self._run_id
         await self.lease.confirm()
-        if not first and (self._lost_events or not same):
-            reason = "events were dropped while Redis was away" if same else "Redis came back as another run"
-            await self._begin_epoch(link, reason)
-        elif self._unconfirmed is not None:
+        if same and self._unconfirmed is not None:
             # Series are left out: adding a size twice would be wrong, and a missing sample is not.
             self._resent = True
             await self._send(link, self._unconfirmed.core, self._unconfirmed.core_count)
             self._unconfirmed = None
+        if not first and (self._lost_events or not same):
+            reason = "events were dropped while Redis was away" if same else "Redis came back as another run"
+            await self._begin_epoch(link, reason)
         # Only now: a link that breaks on the way here must find the same differences again.
         self._run_id = run_id
 
@@ -274,7 +279,7 @@ class Publisher:
                 future.set_result(outcome)
 
         link.send(data, count, done)
-        self._errors([str(reply) for reply in await future if type(reply) is RedisReplyError])
+        self._errors(_refusals(await future))
 
     async def drain(self, timeout_s: float = 2.0) -> bool:
         """Wait until everything given so far is confirmed; False when `timeout_s` was not enough."""
@@ -286,6 +291,12 @@ class Publisher:
         except TimeoutError:
             return False
         return True
+
+
+def _refusals(outcome: list[object]) -> list[str]:
+    """Return the texts of all error replies; TS.MADD has one per sample inside its answer."""
+    inside = (reply if type(reply) is list else (reply,) for reply in outcome)
+    return [str(reply) for replies in inside for reply in replies if type(reply) is RedisReplyError]
 
 
 def _field(info: object, name: str) -> str:

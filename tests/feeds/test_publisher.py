@@ -217,7 +217,6 @@ async def test_without_the_module_series_are_sorted_sets(tmp_path: Path) -> None
         assert it.publisher.counters["redis_errors"] == 0
 
 
-@pytest.mark.xfail(reason="error replies inside the answer of TS.MADD are not looked at")
 async def test_a_series_that_vanished_is_noticed(redis_url: str) -> None:
     """Somebody deleted it, or it expired: what is written to it from then on is lost."""
     async with rig(redis_url) as it:
@@ -374,7 +373,6 @@ async def test_a_connection_that_breaks_while_a_batch_is_sent_again_loses_nothin
         assert it.reasons == []
 
 
-@pytest.mark.xfail(reason="_begin_epoch publishes an unconfirmed batch of the same run again, with new ids")
 async def test_a_batch_that_redis_has_already_is_not_told_again_in_a_new_epoch(redis_url: str) -> None:
     """Only its confirmation was lost; that other events were dropped meanwhile is another matter."""
     async with Proxy.before(redis_url) as proxy, rig(proxy.url, publisher=PublisherSettings(buffer=20)) as it:
