@@ -134,7 +134,7 @@ class Clients:
         """Do what a message asks for."""
         match op:
             case Subscribe():
-                self.subscriptions.subscribe(subscriber, op.channels, op.after, op.id)
+                self.subscriptions.subscribe(subscriber, op.channels, op.after, op.id, op.max_rate)
             case Unsubscribe():
                 self.subscriptions.unsubscribe(subscriber, op.channels, op.id)
             case Ping():

@@ -160,6 +160,13 @@ class Fanout:
         if self._handle is None:
             self._handle = self._soon(self._flush)
 
+    def cast(self, subscribers: Iterable[Subscriber], data: bytes) -> None:
+        """Write the same frame to many."""
+        for subscriber in subscribers:
+            self._put(subscriber, data)
+        if self._handle is None and self._dirty:
+            self._handle = self._soon(self._flush)
+
     def settle(self, subscriber: Subscriber) -> None:
         """Write at once what `subscriber` still has to get."""
         out = subscriber.out

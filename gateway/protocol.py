@@ -64,12 +64,16 @@ class Op(Struct, tag_field="op", kw_only=True):
 class Subscribe(Op, tag="subscribe"):
     """Subscribe to channels and patterns.
 
-    `after`: continue behind these message ids; a map channel -> id, or one id where there is one channel.
+    `after`: continue behind these message ids; a map channel -> id, or one id where there is one channel. `max_rate`:
+    messages per second and channel at most, the newest of what came; only for kinds of which the newest is enough
+    (quote, depth, ticker, forming, mark). Subscribing again changes it; where several subscriptions of a client cover
+    a channel, the highest rate holds. A message before a status that is about it may come before its time.
     """
 
     # Elements are checked one by one: a bad one must not spoil the others.
     channels: list[Any]
     after: dict[str, Any] | str | None = None
+    max_rate: Annotated[float, Meta(ge=0.01, le=1000)] | None = None
 
 
 class Unsubscribe(Op, tag="unsubscribe"):

@@ -17,6 +17,7 @@ from hub.position import Position, format_position, position_in
 
 if TYPE_CHECKING:
     from gateway.joins import Pending
+    from gateway.rates import Rated
 
 __all__ = ["Held", "Sink", "Subscriber"]
 
@@ -49,8 +50,9 @@ class Held:
         self.counts: dict[Channel, int] = {}
         self.books: dict[Channel, int] = {}
 
-    def add(self, channel: Channel) -> None:
-        self.counts[channel] = channel.count
+    def add(self, channel: Channel, owed: int) -> None:
+        """Note where a channel stands; `owed` of its messages were still to be sent."""
+        self.counts[channel] = channel.count - owed
         if channel.event and channel.last is not None:
             self.marks[channel] = channel.last
 
@@ -81,14 +83,16 @@ class Subscriber:
     what it may subscribe to, `said` when (monotonic, s) it has made up for what it said.
     """
 
-    __slots__ = ("channels", "closed", "grant", "held", "out", "patterns", "pending", "queue_bytes", "said", "sink",
-                 "started", "waiting", "write")  # fmt: skip
+    __slots__ = ("channels", "closed", "grant", "held", "out", "patterns", "pending", "queue_bytes", "rated", "rates",
+                 "said", "sink", "started", "waiting", "write")  # fmt: skip
 
     def __init__(self, sink: Sink, write: Callable[[bytes], None], queue_bytes: int) -> None:
         self.sink, self.write, self.queue_bytes = sink, write, queue_bytes
         self.out: bytes | None = None
         self.channels: dict[Channel, int] = {}
         self.patterns: set[str] | None = None
+        self.rates: dict[str, float] | None = None  # by name or pattern as subscribed, where one was asked for
+        self.rated: dict[Channel, Rated] | None = None  # channels that do not come message by message
         self.pending: dict[Channel, Pending] | None = None  # joins that are not done
         self.waiting: deque[Pending] | None = None  # those of them that are not begun
         self.started = 0
@@ -104,8 +108,9 @@ class Subscriber:
             return
         held = self.held = Held(now)
         for channel in self.channels:
-            if channel.set_aside(self):
-                held.add(channel)
+            owed = channel.set_aside(self)
+            if owed is not None:
+                held.add(channel, owed)
 
     def take(self, channel: Channel, data: bytes, now: float) -> None:
         """While held: keep the frame of one event for later. `now` is the loop's time in s."""

@@ -6,49 +6,19 @@ from gateway.channel import Channel
 from gateway.directory import Directory, is_pattern, patterns_of
 from gateway.fanout import Fanout
 from gateway.joins import Joins
-from gateway.protocol import Ack, Error, RequestId, frame
+from gateway.names import Errors, check_allowed, check_rate, forbidden, parse_name, place_of
+from gateway.protocol import Ack, RequestId, frame
+from gateway.rates import Rates
 from gateway.subscriber import Subscriber
 from hub import keys
 from hub.bus import Bus
-from hub.errors import Refused, RequestError
-from hub.position import Position, parse_position
+from hub.errors import RequestError
+from hub.position import Position
 
 __all__ = ["Subscriptions"]
 
-#: Errors spelled out per request; the rest is summed up.
-ERRORS_MAX = 100
-
 #: Reasons for which a client reads a channel (Subscriber.channels).
 DIRECT, PATTERN = 1, 2
-
-
-class _Errors:
-    """Errors of one request, a bounded number of them; what would be allowed is said once per code."""
-
-    def __init__(self, request: RequestId) -> None:
-        self._request = request
-        self._frames: list[bytes] = []
-        self._codes: set[str] = set()
-        self._more = 0
-
-    def add(self, error: RequestError, name: object) -> None:
-        if len(self._frames) >= ERRORS_MAX:
-            self._more += 1
-            return
-        told = Error(code=error.code, detail=error.detail[:300], id=self._request)
-        if isinstance(name, str):
-            told.channel = name[: keys.MAX_CHANNEL_CHARS]
-        if error.code not in self._codes:
-            self._codes.add(error.code)
-            told.allowed = error.allowed
-        self._frames.append(frame(told))
-
-    def send(self, fanout: Fanout, subscriber: Subscriber) -> None:
-        if self._more:
-            detail = f"{self._more} further channels could not be served"
-            self._frames.append(frame(Error(code="more_errors", detail=detail, id=self._request)))
-        if self._frames:
-            fanout.send(subscriber, b"".join(self._frames))
 
 
 class Subscriptions:
@@ -61,6 +31,7 @@ class Subscriptions:
         self.max_subscriptions = max_subscriptions
         self.by_venue: dict[str, dict[Channel, None]] = {}
         self.by_symbol: dict[tuple[str, str], dict[Channel, None]] = {}
+        self.rates = Rates(fanout)
         self.count = 0
         self._patterns: dict[str, dict[Subscriber, None]] = {}
 
@@ -70,19 +41,26 @@ class Subscriptions:
         names: list[object],
         after: dict[str, object] | str | None = None,
         request: RequestId = None,
+        max_rate: float | None = None,
     ) -> None:
-        """Add channels and patterns."""
-        errors = _Errors(request)
+        """Add channels and patterns, each at `max_rate` messages per second at most (None: all of them).
+
+        A channel that several of a client's subscriptions cover comes at the highest of their rates.
+        """
+        errors = Errors(request)
         single = len(names) == 1
         for name in names:
             try:
-                channel = _parse(name)
-                _check_allowed(subscriber, channel)
-                place = _place(after, channel.name, single)
+                channel = parse_name(name)
+                check_allowed(subscriber, channel)
+                check_rate(channel, max_rate)
+                place = place_of(after, channel.name, single)
                 if is_pattern(channel):
-                    self._add_pattern(subscriber, channel.name, request, errors)
+                    self._add_pattern(subscriber, channel.name, request, errors, max_rate)
                 else:
-                    self._add(subscriber, channel.name, request, None, place)
+                    topic = self._add(subscriber, channel.name, request, None, place)
+                    _note_rate(subscriber, channel.name, max_rate)
+                    self._set_rate(subscriber, topic)
             except RequestError as error:
                 errors.add(error, name)
         errors.send(self.fanout, subscriber)
@@ -90,15 +68,16 @@ class Subscriptions:
 
     def unsubscribe(self, subscriber: Subscriber, names: list[object], request: RequestId = None) -> None:
         """Take back channels and patterns, spelled as they were subscribed."""
-        errors = _Errors(request)
+        errors = Errors(request)
         acks: list[bytes] = []
         for name in names:
             try:
-                channel = _parse(name)
+                channel = parse_name(name)
                 if is_pattern(channel):
                     self._remove_pattern(subscriber, channel.name)
                 else:
                     self._remove(subscriber, channel.name)
+                _note_rate(subscriber, channel.name, None)
                 acks.append(frame(Ack(op="unsubscribe", id=request, channel=channel.name)))
             except RequestError as error:
                 errors.add(error, name)
@@ -108,15 +87,15 @@ class Subscriptions:
 
     def regrant(self, subscriber: Subscriber) -> None:
         """The client's grant is another one: take away what it does not cover, add what patterns now stand for."""
-        errors = _Errors(None)
-        for pattern in [p for p in subscriber.patterns or () if not subscriber.grant.overlaps(_parse(p))]:
+        errors = Errors(None)
+        for pattern in [p for p in subscriber.patterns or () if not subscriber.grant.overlaps(parse_name(p))]:
             self._remove_pattern(subscriber, pattern)
-            errors.add(_forbidden(pattern), pattern)
+            errors.add(forbidden(pattern), pattern)
         for channel in list(subscriber.channels):
             if not subscriber.grant.allows(channel.kind, channel.venue, channel.symbol):
                 self.fanout.settle(subscriber)
                 self._leave(subscriber, channel)
-                errors.add(_forbidden(channel.name), channel.name)
+                errors.add(forbidden(channel.name), channel.name)
         for pattern in subscriber.patterns or ():
             names = self._readable(subscriber, self.directory.match(pattern))
             self._add_matches(subscriber, pattern, names, None, errors)
@@ -139,7 +118,7 @@ class Subscriptions:
             for subscriber in list(self._patterns.get(pattern, ())):
                 if not subscriber.grant.allows(channel.kind, channel.venue, channel.symbol):
                     continue
-                errors = _Errors(None)
+                errors = Errors(None)
                 self._add_matches(subscriber, pattern, [name], None, errors)
                 errors.send(self.fanout, subscriber)
                 self.joins.pump(subscriber)
@@ -154,15 +133,16 @@ class Subscriptions:
 
     def _add(
         self, subscriber: Subscriber, name: str, request: RequestId, pattern: str | None, after: Position | None
-    ) -> None:
+    ) -> Channel:
         channel = self.bus.topics.get(self.bus.keys.newest(name).encode())
         have = subscriber.channels.get(channel, 0) if channel is not None else 0
         if channel is not None and have:
             subscriber.channels[channel] = have | (PATTERN if pattern else DIRECT)
+            self._set_rate(subscriber, channel)
             if not pattern:
                 present = channel.newest is not None or (channel.book and channel.last is not None)
                 self.fanout.send(subscriber, self.joins.ack(channel, request, None, present=present))
-            return
+            return channel
         self._check_limit(subscriber)
         channel = self.bus.acquire(name)
         subscriber.channels[channel] = PATTERN if pattern else DIRECT
@@ -171,15 +151,34 @@ class Subscriptions:
         if channel.clients == 1:
             self.by_venue.setdefault(channel.venue, {})[channel] = None
             self.by_symbol.setdefault((channel.venue, channel.symbol), {})[channel] = None
+        self._set_rate(subscriber, channel)
         self.joins.add(subscriber, channel, request, pattern, after)
+        return channel
 
-    def _add_pattern(self, subscriber: Subscriber, pattern: str, request: RequestId, errors: _Errors) -> None:
+    def _set_rate(self, subscriber: Subscriber, channel: Channel) -> None:
+        """Let the client's subscriptions that cover a channel decide how often it comes."""
+        if subscriber.rates is None and subscriber.rated is None:
+            return
+        own = subscriber.patterns or ()
+        names = [pattern for pattern in patterns_of(keys.parse_channel(channel.name)) if pattern in own]
+        if subscriber.channels[channel] & DIRECT:
+            names.append(channel.name)
+        known = subscriber.rates or {}
+        rates = [known[name] for name in names if name in known]
+        self.rates.assign(subscriber, channel, max(rates) if rates and len(rates) == len(names) else None)
+
+    def _add_pattern(
+        self, subscriber: Subscriber, pattern: str, request: RequestId, errors: Errors, max_rate: float | None
+    ) -> None:
         known = subscriber.patterns is not None and pattern in subscriber.patterns
         if not known:
             self._check_limit(subscriber)
         names = self._readable(subscriber, self.directory.match(pattern))
         self.fanout.send(subscriber, frame(Ack(op="subscribe", id=request, channel=pattern, matched=len(names))))
+        _note_rate(subscriber, pattern, max_rate)
         if known:
+            for channel in list(subscriber.channels):
+                self._set_rate(subscriber, channel)
             return
         if subscriber.patterns is None:
             subscriber.patterns = set()
@@ -195,7 +194,7 @@ class Subscriptions:
         return [name for name, channel in channels if grant.allows(channel.kind, channel.venue, channel.symbol)]
 
     def _add_matches(
-        self, subscriber: Subscriber, pattern: str, names: list[str], request: RequestId, errors: _Errors
+        self, subscriber: Subscriber, pattern: str, names: list[str], request: RequestId, errors: Errors
     ) -> None:
         for name in names:
             try:
@@ -238,6 +237,7 @@ class Subscriptions:
         have = have | PATTERN if covered else have & ~PATTERN
         if have:
             subscriber.channels[channel] = have
+            self._set_rate(subscriber, channel)
             return
         self.fanout.settle(subscriber)  # nothing of the channel may follow the acknowledgement
         self._leave(subscriber, channel)
@@ -248,12 +248,24 @@ class Subscriptions:
         if subscriber.held is not None:
             subscriber.held.remove(channel)
         channel.leave(subscriber)
+        self.rates.forget(subscriber, channel)
         self.count -= 1
         channel.clients -= 1
         if not channel.clients:
             _remove_from(self.by_venue, channel.venue, channel)
             _remove_from(self.by_symbol, (channel.venue, channel.symbol), channel)
         self.bus.release(channel)
+
+
+def _note_rate(subscriber: Subscriber, name: str, rate: float | None) -> None:
+    """Note how often the client wants what it subscribed as `name`."""
+    if rate is not None:
+        if subscriber.rates is None:
+            subscriber.rates = {}
+        subscriber.rates[name] = rate
+    elif subscriber.rates is not None:
+        subscriber.rates.pop(name, None)
+        subscriber.rates = subscriber.rates or None
 
 
 K = TypeVar("K")
@@ -264,37 +276,3 @@ def _remove_from(index: dict[K, dict[Channel, None]], key: K, channel: Channel) 
     del found[channel]
     if not found:
         del index[key]
-
-
-def _parse(name: object) -> keys.Channel:
-    if not isinstance(name, str):
-        raise RequestError("bad_channel", "a channel is a text such as quote:binance:BTC-USDT")
-    return keys.parse_channel(name, wildcards=True)
-
-
-def _check_allowed(subscriber: Subscriber, channel: keys.Channel) -> None:
-    grant = subscriber.grant
-    if grant.everything:
-        return
-    allowed = (
-        grant.overlaps(channel) if is_pattern(channel) else grant.allows(channel.kind, channel.venue, channel.symbol)
-    )
-    if not allowed:
-        raise _forbidden(channel.name)
-
-
-def _forbidden(name: str) -> Refused:
-    return Refused(403, "forbidden", f"the token does not allow {name}")
-
-
-def _place(after: dict[str, object] | str | None, name: str, single: bool) -> Position | None:
-    """Return where the client wants to continue in channel `name`."""
-    if isinstance(after, str) and not single:
-        raise RequestError("bad_after", "one id is for one channel; use a map of channel to id")
-    text = after.get(name) if isinstance(after, dict) else after
-    if text is None:
-        return None
-    try:
-        return parse_position(str(text))
-    except ValueError as error:
-        raise RequestError("bad_after", str(error)[:200]) from error

@@ -129,6 +129,9 @@ class Watch:
 
     def status(self, channel: Channel, payload: bytes) -> Iterable[Subscriber]:
         """Note a status; returns all subscribers it is about."""
+        for about in self._about(channel.venue, channel.symbol):
+            for group in about.groups:
+                group.settle()  # what came before the status is sent before it
         self._note(channel, payload)
         return self._audience(channel.venue, channel.symbol)
 
@@ -150,12 +153,13 @@ class Watch:
                     if related is not None:
                         related.newest = None
 
-    def _audience(self, venue: str, symbol: str) -> set[Subscriber]:
+    def _about(self, venue: str, symbol: str) -> Iterable[Channel]:
         if symbol == VENUE_WIDE:
-            channels = self.subscriptions.by_venue.get(venue, {})
-        else:
-            channels = self.subscriptions.by_symbol.get((venue, symbol), {})
-        return {subscriber for channel in channels for subscriber in channel.everyone()}
+            return self.subscriptions.by_venue.get(venue, {})
+        return self.subscriptions.by_symbol.get((venue, symbol), {})
+
+    def _audience(self, venue: str, symbol: str) -> set[Subscriber]:
+        return {subscriber for channel in self._about(venue, symbol) for subscriber in channel.everyone()}
 
     # pulses
 
