@@ -21,8 +21,9 @@ __all__ = ["Shard"]
 
 log = logging.getLogger(__name__)
 
-#: How long the next connection may take to become ready, and the pause before another one is tried.
-READY_TIMEOUT_S = 60.0
+#: How long the next connection may take to become ready, and the pause before another one is tried. Hundreds of books
+#: over REST take minutes within a venue's limits, and meanwhile the old connection does its work.
+READY_TIMEOUT_S = 1800.0
 ROTATE_RETRY_S = 30.0
 #: How long both connections run after the next one is ready.
 OVERLAP_S = 1.0

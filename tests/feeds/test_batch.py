@@ -228,3 +228,29 @@ async def test_candles_are_kept_by_their_start_and_the_last_revision_counts(redi
         found = await history.range("{md:candle.1m:venue:A-B}:volume", 0, 1 << 60, 100, "last")
         assert found == [(start // 1_000_000 - 60_000, 10.0), (start // 1_000_000, 22.0)]
     await client.aclose()
+
+
+def test_a_retired_channel_leaves_the_list_and_comes_back_when_it_speaks() -> None:
+    made = encoder()
+    retired = Withdrawal("quote", "venue", "A-B", True)
+
+    def changes(*items: Item) -> list[Command]:
+        found = commands(made.encode(list(items), 5).core)
+        return [command for command in found if command[0] in (b"SADD", b"SREM", b"DEL", b"SET")]
+
+    key, channels, name = KEYS.newest("quote:venue:A-B").encode(), KEYS.channels.encode(), b"quote:venue:A-B"
+    assert [command[0] for command in changes(quote(1, "A-B"))] == [b"SET", b"SADD"]
+    assert changes(quote(2, "A-B"), retired) == [[b"DEL", key], [b"SREM", channels, name]]
+    assert b"quote:venue:A-B" not in made.restore([])[0]
+    assert [command[0] for command in changes(quote(3, "A-B"))] == [b"SET", b"SADD"]
+    assert [command[0] for command in changes(retired, quote(4, "A-B"))] == [b"SET", b"SADD"]
+    assert [command[0] for command in changes(retired, quote(5, "A-B"), retired)] == [b"DEL", b"SREM"]
+    assert changes(retired) == [[b"DEL", key], [b"SREM", channels, name]]
+
+
+def test_upkeep_renews_nothing_of_a_retired_channel() -> None:
+    made = encoder()
+    made.encode([trade(1, "A-B"), trade(1, "C-D")], 5)
+    made.encode([Withdrawal("trade", "venue", "A-B", True)], 5)
+    renewed = [command[1] for data in made.upkeep(5) for command in commands(data) if command[0] == b"EXPIRE"]
+    assert renewed == [KEYS.log("trade:venue:C-D").encode()]

@@ -11,6 +11,7 @@ from aiohttp import web
 from feeds.adapter import Fetch
 from feeds.fetches import FetchQueue
 from feeds.rest import LocalLimiter, RestClient
+from hub.instruments import Instrument
 from tests.feeds.test_rest import Handler, Venue, server
 
 
@@ -166,3 +167,37 @@ async def test_the_queue_is_bounded_and_a_book_without_a_place_comes_again() -> 
         wants = False
         gate.set()
         await answers.until(lambda: answers.paths == ["/depth/1"])
+
+
+async def test_books_that_somebody_reads_come_first() -> None:
+    """Who waits is looked at when there is a turn, not when the book was asked for."""
+    gate = asyncio.Event()
+    asked: list[str] = []
+    readers: Counter[str] = Counter()
+
+    async def handler(request: web.Request) -> web.Response:
+        asked.append(request.path)
+        await gate.wait()
+        return web.Response()
+
+    def book_of(name: str) -> Fetch:
+        row = Instrument(venue="v", venue_symbol=name, symbol=name, kind="spot", base=name, quote="Q")
+        return Fetch(resource="depth", path=f"/depth/{name}", instrument=row)
+
+    async with server(handler) as url:
+        client = RestClient(Venue, LocalLimiter(1000, 1), url)
+        fetches = FetchQueue(client, Counter(), readers.__getitem__)
+        fetches.WORKERS = 1
+        running = asyncio.create_task(fetches.run())
+        answers = Answers()
+        for name in "ABCDEFGH":
+            fetches.submit(book_of(name), answers, wanted)
+        fetches.submit(candles(1), answers, wanted)
+        await answers.until(lambda: len(asked) == 1)
+        readers.update({"F": 1, "D": 3})
+        gate.set()
+        await answers.until(lambda: len(answers.paths) == 9)
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        await client.close()
+    assert [path.removeprefix("/depth/") for path in asked] == ["A", "D", "F", "B", "C", "E", "G", "H", "/klines/1"]
