@@ -32,7 +32,7 @@ lint: $(VENV)
 	.venv/bin/mypy
 
 bench: $(VENV)
-	@for script in scripts/bench_*.py; do echo "== $$script"; .venv/bin/python "$$script" || exit 1; done
+	@for script in scripts/bench_*.py; do echo "== $$script"; .venv/bin/python -m "scripts.$$(basename "$$script" .py)" || exit 1; done
 
 # requirements-image.lock is for containers, where Redis is a service of its own: no tools, no embedded server.
 LOCK := uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \

@@ -94,9 +94,9 @@ class BookUpdate(Struct, frozen=True, gc=False):
 
     `bids_complete`/`asks_complete`: a snapshot holds all levels the venue has on that side, so none are unknown.
     `then`: updates that follow a snapshot and are published as part of it, because the book was at them already.
-    `checksum` is what the venue says of the book after this update; `texts` are the venue's own (price, size) digits of
-    `bids` and `asks`, given by venues whose checksum is made of them. `window`: a snapshot of a subscription of
-    just so many levels a side, where that differs from the adapter's `book_window`.
+    `checksum` is what the venue says of the book after this update; `texts` are the venue's own digits of `bids` and
+    `asks` in the form its checksum takes them, given by venues whose checksum is made of them. `window`: a snapshot
+    of a subscription of just so many levels a side, where that differs from the adapter's `book_window`.
     """
 
     instrument: Instrument
@@ -109,7 +109,7 @@ class BookUpdate(Struct, frozen=True, gc=False):
     asks_complete: bool = True
     then: tuple["BookUpdate", ...] = ()
     checksum: int | None = None
-    texts: tuple[list[tuple[str, str]], list[tuple[str, str]]] | None = None
+    texts: tuple[list[str], list[str]] | None = None
     window: int | None = None
 
 

@@ -103,7 +103,7 @@ class BookKeeper:
         self._dirty = True
         if self.derive:
             self._quote()
-        if update.ts_recv - self._depth_at >= self._depth_gap:
+        if self.want_depth and update.ts_recv - self._depth_at >= self._depth_gap:
             self.flush(update.ts_recv)
         return None
 

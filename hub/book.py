@@ -17,31 +17,41 @@ __all__ = ["BookSide", "OrderBook"]
 class BookSide:
     """One side. Keys are `sign * price`, ascending, so that the best price is last on either side.
 
-    `texts` holds the venue's own (price, size) digits by price, where they were given.
+    `texts` holds the venue's own digits by key, where they were given; `given` is the snapshot as it came, while it is
+    what `levels` returns.
     """
 
-    __slots__ = ("bound", "keys", "sign", "sizes", "texts")
+    __slots__ = ("_best", "bound", "given", "keys", "sign", "sizes", "texts")
 
     def __init__(self, sign: int) -> None:
         self.sign = sign
         self.sizes: dict[float, float] = {}
         self.keys: list[float] = []
         self.bound = -inf
-        self.texts: dict[float, tuple[str, str]] = {}
+        self.texts: dict[float, str] = {}
+        self.given: list[Level] | None = None
+        self._best: list[str] | None = None  # of best_texts, until the side changes
 
     def __len__(self) -> int:
         return len(self.keys)
 
     def replace(self, levels: Iterable[Level], *, complete: bool) -> None:
         """Take over a snapshot. Unless it is `complete`, the worst price in it becomes the bound."""
-        self.sizes = {price: size for price, size in levels if size}
-        self.texts = {}
-        self.keys = sorted(self.sign * price for price in self.sizes)
+        sizes = dict(levels)
+        if 0.0 in sizes.values():
+            sizes = {price: size for price, size in sizes.items() if size}
+        self.sizes, self.texts, self._best = sizes, {}, None
+        ranked = list(sizes) if self.sign == 1 else [-price for price in sizes]
+        self.keys = sorted(ranked)
+        ranked.reverse()
+        whole = isinstance(levels, list) and len(levels) == len(sizes) and ranked == self.keys
+        self.given = levels if whole else None  # type: ignore[assignment]  # a list, as tested
         self.bound = -inf if complete or not self.keys else self.keys[0]
 
     def apply(self, levels: Sequence[Level]) -> Sequence[Level]:
         """Set absolute sizes, 0 removes. Returns the levels within the bound: `levels` itself when all are."""
         sizes, keys, sign, bound = self.sizes, self.keys, self.sign, self.bound
+        self.given = self._best = None
         outside = False
         for price, size in levels:
             if size:
@@ -59,17 +69,22 @@ class BookSide:
             return [level for level in levels if sign * level[0] >= bound]
         return levels
 
-    def note_texts(self, levels: Sequence[Level], texts: Sequence[tuple[str, str]]) -> None:
+    def note_texts(self, levels: Sequence[Level], texts: Sequence[str]) -> None:
         """Remember the venue's digits of `levels`, which were applied just before."""
+        sign, sizes, kept = self.sign, self.sizes, self.texts
+        self._best = None
         for (price, _), text in zip(levels, texts, strict=True):
-            if price in self.sizes:
-                self.texts[price] = text
+            if price in sizes:
+                kept[sign * price] = text
             else:
-                self.texts.pop(price, None)
+                kept.pop(sign * price, None)
 
-    def best_texts(self, count: int) -> list[tuple[str, str]]:
+    def best_texts(self, count: int) -> list[str]:
         """Return the venue's digits of the best `count` levels, best first."""
-        return [self.texts[self.sign * key] for key in self.keys[: -count - 1 : -1]]
+        best = self._best
+        if best is None or len(best) != min(count, len(self.keys)):
+            best = self._best = list(map(self.texts.__getitem__, self.keys[: -count - 1 : -1]))
+        return best
 
     def truncate(self, count: int, *, bounding: bool = True) -> list[Level]:
         """Forget the worst levels beyond `count`; returns them with size 0.
@@ -80,10 +95,12 @@ class BookSide:
         if excess <= 0:
             return []
         dropped = [self.sign * key for key in self.keys[:excess]]
+        for key in self.keys[:excess]:
+            self.texts.pop(key, None)
         del self.keys[:excess]
+        self.given = self._best = None
         for price in dropped:
             del self.sizes[price]
-            self.texts.pop(price, None)
         if bounding:
             self.bound = self.keys[0] if self.keys else -inf
         return [(price, 0.0) for price in reversed(dropped)]
@@ -104,7 +121,9 @@ class BookSide:
         return price, self.sizes[price]
 
     def levels(self, count: int | None = None) -> list[Level]:
-        """Return the best `count` levels (all by default), best first."""
+        """Return the best `count` levels (all by default), best first; not to be changed."""
+        if count is None and self.given is not None:
+            return self.given
         sign, sizes = self.sign, self.sizes
         keys = self.keys[::-1] if count is None else self.keys[: -count - 1 : -1]
         return [(sign * key, sizes[sign * key]) for key in keys]
@@ -154,11 +173,13 @@ class OrderBook:
         self,
         bids: Sequence[Level],
         asks: Sequence[Level],
-        texts: tuple[Sequence[tuple[str, str]], Sequence[tuple[str, str]]],
+        texts: tuple[Sequence[str], Sequence[str]],
     ) -> None:
         """Remember the venue's digits of levels that were applied just before."""
-        self.bids.note_texts(bids, texts[0])
-        self.asks.note_texts(asks, texts[1])
+        if bids:
+            self.bids.note_texts(bids, texts[0])
+        if asks:
+            self.asks.note_texts(asks, texts[1])
 
     def crossed(self) -> bool:
         """Tell whether the best bid is at or above the best ask: impossible on one venue, so a message was lost."""

@@ -13,7 +13,7 @@ Quirks:
 
 from collections.abc import Callable, Sequence
 from decimal import Decimal
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 from urllib.parse import parse_qs, urlsplit
 
 import msgspec
@@ -66,6 +66,10 @@ _KINDS = {"aggTrade": "trade", "trade": "trade", "bookTicker": "quote", "depthUp
 #: Sizes of full pages: a side with this many levels goes on beyond them.
 _PAGES = frozenset({5, 10, 20, 50, 100, 500, 1000, 5000})
 
+#: How frames of the combined form are written as a rule: then its data is a slice, and need not be looked for.
+_STREAM: Final = b'{"stream":"'
+_DATA: Final = b'","data":'
+
 _Handler = Callable[[Any, Instrument, int], list[Event | Fetch]]
 
 
@@ -109,6 +113,7 @@ class Binance(Adapter):
         super().__init__(instruments, book_levels, endpoint, credentials)
         self._instruments = {row.venue_symbol: row for row in instruments}
         self._routes: dict[str, tuple[_Handler, Instrument]] = {}
+        self._short: dict[bytes, tuple[_Handler, Instrument]] = {}  # the same by the stream's bytes
         self._syncs: dict[str, SnapshotSync[BookUpdate]] = {}
         self._fetching: set[str] = set()
         self._quoted: dict[str, int] = {}
@@ -207,6 +212,14 @@ class Binance(Adapter):
     # frames
 
     def receive(self, payload: bytes, ts_recv: int) -> list[Event | Fetch]:
+        if payload.startswith(_STREAM):
+            end = payload.find(_DATA, len(_STREAM))
+            route = self._short.get(payload[len(_STREAM) : end])
+            if route is not None and payload.endswith(b"}"):
+                try:
+                    return route[0](payload[end + len(_DATA) : -1], route[1], ts_recv)
+                except UNREADABLE:
+                    pass  # something comes after the data, or it is broken
         try:
             frame = decode_frame(payload)
             try:
@@ -255,6 +268,8 @@ class Binance(Adapter):
                 return [Skipped("second trade form")]
         events = handler(data, instrument, ts_recv)
         self._routes[stream or f"{venue_symbol} {channel}"] = (handler, instrument)
+        if stream:
+            self._short[stream.encode()] = (handler, instrument)
         return events
 
     def _answer(self, frame: Frame) -> list[Event | Fetch]:

@@ -85,8 +85,7 @@ def _checksum(book: OrderBook) -> int:
 
     https://docs.kraken.com/api/docs/guides/spot-ws-book-v2
     """
-    texts = book.asks.best_texts(CHECKED) + book.bids.best_texts(CHECKED)
-    return crc32("".join([price + size for price, size in texts]).encode())
+    return crc32("".join(book.asks.best_texts(CHECKED) + book.bids.best_texts(CHECKED)).encode())
 
 
 class Kraken(Adapter):

@@ -84,6 +84,7 @@ class _Event(Struct, gc=False):
     errorMessage: str = ""
 
 
+_decode_one_book = msgspec.json.Decoder(tuple[int, _Book, str, str]).decode
 _decode_parts = msgspec.json.Decoder(list[Raw]).decode
 _decode_name = msgspec.json.Decoder(str).decode
 _decode_book = msgspec.json.Decoder(_Book).decode
@@ -114,6 +115,8 @@ def peek_v1(payload: bytes) -> list[Peek]:
 
 def _time_of(books: list[_Book]) -> int | None:
     times = [row.time for book in books for rows in (book.as_, book.bs, book.a, book.b) for row in rows or ()]
+    if len(times) == 1:
+        return _ns_of(times[0])
     return _ns_of(max(times, key=lambda text: (len(text), text))) if times else None
 
 
@@ -140,6 +143,14 @@ class KrakenV1:
 
     def receive(self, payload: bytes, ts_recv: int) -> list[Event | Fetch]:
         """Read one frame; ValueError or RecursionError where it cannot be read."""
+        try:
+            # Nearly all frames are a book's with one object: one pass is enough for them.
+            _, book, name, pair = _decode_one_book(payload)
+        except ValueError:
+            pass
+        else:
+            if name.startswith("book-") and pair in self._instruments:
+                return self._levels(self._instruments[pair], [book], name[5:], ts_recv)
         parts = _decode_parts(payload)
         if len(parts) < 4:
             raise ValueError("an array of fewer than four parts")
@@ -185,17 +196,17 @@ class KrakenV1:
         ]  # fmt: skip
 
     def _book(self, instrument: Instrument, parts: list[Raw], depth: str, ts_recv: int) -> list[Event | Fetch]:
-        books = [_decode_book(part) for part in parts]
+        return self._levels(instrument, [_decode_book(part) for part in parts], depth, ts_recv)
+
+    def _levels(self, instrument: Instrument, books: list[_Book], depth: str, ts_recv: int) -> list[Event | Fetch]:
         snapshot = any(book.as_ is not None or book.bs is not None for book in books)
         if not snapshot and instrument.symbol not in self._live:
             return [Skipped("book before its snapshot")]
         self._live.add(instrument.symbol)
-        asks, ask_texts = read_levels(
-            [(row.price, row.volume) for book in books for row in (*(book.as_ or ()), *book.a)], falling=False
-        )
-        bids, bid_texts = read_levels(
-            [(row.price, row.volume) for book in books for row in (*(book.bs or ()), *book.b)], falling=True
-        )
+        ask_rows = [(row.price, row.volume) for book in books for row in (*(book.as_ or ()), *book.a)]
+        bid_rows = [(row.price, row.volume) for book in books for row in (*(book.bs or ()), *book.b)]
+        asks, ask_texts = read_levels(ask_rows, falling=False) if ask_rows else ([], [])
+        bids, bid_texts = read_levels(bid_rows, falling=True) if bid_rows else ([], [])
         checksums = [int(book.c) for book in books if book.c is not None]
         window = (int(depth) if depth.isdecimal() else 10) if snapshot else None
         return [

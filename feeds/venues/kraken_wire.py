@@ -142,15 +142,15 @@ read_ticker_items = Items(TickerItem)
 UNREADABLE = (ValueError, RecursionError)
 
 
-def read_levels(rows: Sequence[tuple[str, str]], *, falling: bool) -> tuple[list[Level], list[tuple[str, str]]]:
+def read_levels(rows: Sequence[tuple[str, str]], *, falling: bool) -> tuple[list[Level], list[str]]:
     """Return levels best first, and of each the digits that the checksum is made of; ValueError where one is none.
 
     The venue orders the levels of an update in no way and may repeat a price: the last one counts.
     """
     if len(rows) == 1:
         price_text, size_text = rows[0]
-        return [_level(price_text, size_text)], [(_digits(price_text), _digits(size_text))]
-    found: dict[Level, tuple[str, str]] = {}
+        return [_level(price_text, size_text)], [_digits(price_text) + _digits(size_text)]
+    found: dict[Level, str] = {}
     places: dict[float, Level] = {}
     for price_text, size_text in rows:
         level = _level(price_text, size_text)
@@ -158,7 +158,7 @@ def read_levels(rows: Sequence[tuple[str, str]], *, falling: bool) -> tuple[list
         if known is not None:
             del found[known]
         places[level[0]] = level
-        found[level] = (_digits(price_text), _digits(size_text))
+        found[level] = _digits(price_text) + _digits(size_text)
     ordered = sorted(found, reverse=falling)
     return ordered, [found[level] for level in ordered]
 

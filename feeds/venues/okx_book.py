@@ -4,7 +4,6 @@ https://www.okx.com/docs-v5/en/#order-book-trading-market-data-ws-order-book-cha
 """
 
 import zlib
-from itertools import zip_longest
 from typing import Any
 
 from feeds.adapter import BookGap, BookUpdate, Event, Fetch, Skipped
@@ -28,8 +27,12 @@ CHECKED_LEVELS = 25
 
 def checksum(book: OrderBook) -> int:
     """CRC32, signed, over `bid:size:ask:size:…` of the best 25 levels of both sides in the venue's digits."""
-    pairs = zip_longest(book.bids.best_texts(CHECKED_LEVELS), book.asks.best_texts(CHECKED_LEVELS))
-    crc = zlib.crc32(":".join([text for pair in pairs for level in pair if level for text in level]).encode())
+    bids, asks = book.bids.best_texts(CHECKED_LEVELS), book.asks.best_texts(CHECKED_LEVELS)
+    both = min(len(bids), len(asks))
+    texts = bids + asks
+    texts[: 2 * both : 2], texts[1 : 2 * both : 2] = bids[:both], asks[:both]
+    texts[2 * both :] = bids[both:] or asks[both:]
+    crc = zlib.crc32(":".join(texts).encode())
     return crc - (1 << 32) if crc >> 31 else crc
 
 
@@ -104,5 +107,5 @@ class Chain:
         return BookGap(self.instrument, reason, ts_recv)
 
 
-def _texts(rows: list[TextRow]) -> list[tuple[str, str]]:
-    return [(row.price, row.size) for row in rows]
+def _texts(rows: list[TextRow]) -> list[str]:
+    return [f"{row.price}:{row.size}" for row in rows]

@@ -307,7 +307,7 @@ def test_the_documents_worked_example_of_a_checksum() -> None:
 def test_digits_are_the_wires(text: str, expected: str) -> None:
     (update,) = Kraken([BTC]).receive(book(("asks", "7.0", text), kind="snapshot"), 1)
     assert isinstance(update, BookUpdate) and update.texts is not None
-    assert update.texts[1] == [("70", expected)]
+    assert update.texts[1] == [f"70{expected}"]
 
 
 def test_levels_come_in_no_order_and_the_last_of_a_price_counts() -> None:
