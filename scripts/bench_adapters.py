@@ -285,9 +285,11 @@ def _job(recording: Recording) -> dict[str, Any]:
         except UnicodeDecodeError:
             row["b64"] = base64.b64encode(payload).decode()
         frames.append(row)
+    endpoints = recording.adapter.endpoints
     return {
         "exchange": exchange,
-        "address": recording.adapter.endpoints[recording.endpoint],
+        # Bybit's frames are the same in all sections, cryptofeed's names of spot are not the venue's.
+        "address": endpoints.get("linear", endpoints[recording.endpoint]),
         "symbols": {f"{name}-USD-PERP": name for name in names},
         "bodies": {name: body.decode() for (resource, name), body in recording.bodies.items() if resource == "depth"},
         "frames": frames,
