@@ -107,26 +107,28 @@ async def test_a_socket_without_a_token_is_closed_in_time(redis_url: str, feed: 
         assert 0.4 < time.monotonic() - began < 3
 
 
-BAD = {
-    "not a jwt": "nonsense",
-    "other secret": mint(secret="another secret that is long enough, too"),
-    "expired": mint(ttl=-10),
-    "no exp": mint(exp=None),
-    "no sub": mint(sub=None),
-    "not yet": mint(nbf=int(time.time()) + 600),
-    "too long lived": mint(ttl=400 * 86_400),
-    "none": mint(secret=None, algorithm="none"),
-    "other algorithm": mint(algorithm="HS512"),
-    "bad pattern": mint("quote:binance"),
-    "bad limit": mint(max_connections=-1),
-    "channels no list": mint(channels="*"),
-    "huge": "x" * 9000,
-}
+def bad_tokens() -> dict[str, str]:
+    """Return tokens to be refused, made now: some of them are about time."""
+    return {
+        "not a jwt": "nonsense",
+        "other secret": mint(secret="another secret that is long enough, too"),
+        "expired": mint(ttl=-10),
+        "no exp": mint(exp=None),
+        "no sub": mint(sub=None),
+        "not yet": mint(nbf=int(time.time()) + 600),
+        "too long lived": mint(ttl=400 * 86_400),
+        "none": mint(secret=None, algorithm="none"),
+        "other algorithm": mint(algorithm="HS512"),
+        "bad pattern": mint("quote:binance"),
+        "bad limit": mint(max_connections=-1),
+        "channels no list": mint(channels="*"),
+        "huge": "x" * 9000,
+    }
 
 
-@pytest.mark.parametrize("name", BAD)
+@pytest.mark.parametrize("name", bad_tokens())
 async def test_bad_tokens(guarded: Gateway, name: str) -> None:
-    token = BAD[name]
+    token = bad_tokens()[name]
     if name != "huge":  # beyond what a header may have
         status, code, headers = await refused(guarded, **bearer(token))
         assert (status, code) == (401, "token_expired" if name == "expired" else "bad_token")
