@@ -122,7 +122,7 @@ async def test_the_symbol_url_and_wildcards_join_quotes_and_books(tmp_path: Path
         await hub.feed()
         await hub.gateway()
         async with connect(f"{hub.ws}/BTC-USDT?kinds=quote,trade&venues=binance", max_queue=None) as socket:
-            seen = set()
+            seen: set[str] = set()
             while seen < {"ack", "quote", "trade"}:
                 message = await hear(socket)
                 seen.add(message["type"])
