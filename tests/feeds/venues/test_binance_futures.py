@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 from feeds.adapter import Acked, BookGap, BookUpdate, Fetch, Refused, Skipped, Subscription
 from feeds.normalize import Normalizer
-from feeds.sharding import shards
 from feeds.session import Session
+from feeds.sharding import shards
 from feeds.venues.binance_futures import BinanceFutures
 from hub.errors import WireError
 from hub.instruments import Instrument, InstrumentTable
