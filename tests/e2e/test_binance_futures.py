@@ -33,13 +33,14 @@ async def test_two_endpoints_from_the_venue_to_redis(tmp_path: Path, redis_url: 
                 log = await log_of(hub.redis, f"book:{VENUE}:{symbol}")
                 if not log or levels(log[-1]) != levels(book):
                     return False
+                quote = [row for row in expected if row["type"] == "quote" and row["symbol"] == symbol][-1]
+                found = await newest(hub.redis, f"quote:{VENUE}:{symbol}")
+                if (found["bid"], found["ask"]) != (float(quote["bid"]), float(quote["ask"])):
+                    return False
             return True
 
-        await until(ended, "every trade once, every book at its last diff", 30)
+        await until(ended, "every trade once, every book at its last diff, every quote the last one", 30)
         for symbol in SYMBOLS:
-            quote = [row for row in expected if row["type"] == "quote" and row["symbol"] == symbol][-1]
-            found = await newest(hub.redis, f"quote:{VENUE}:{symbol}")
-            assert (found["bid"], found["ask"]) == (float(quote["bid"]), float(quote["ask"]))
             assert (await newest(hub.redis, f"status:{VENUE}:{symbol}"))["state"] == "live"
         value: Any = await hub.redis.get(f"md:feed:{VENUE}")
         report = msgspec.json.decode(value)
