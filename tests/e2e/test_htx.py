@@ -27,7 +27,10 @@ async def test_spot_and_a_swap_from_the_venue_to_redis(tmp_path: Path, redis_url
                 expected = theirs.take(row)
             floats = [{float(price): float(size) for price, size in side.items()} for side in expected]
 
-            async def same(symbol: str = symbol, floats: object = floats) -> bool:
+            async def same(symbol: str = symbol, floats: object = floats, wanted: list[str] = wanted) -> bool:
+                told = [row["trade_id"] for row in await log_of(hub.redis, f"trade:htx:{symbol}")]
+                if told and told[-1] != wanted[-1]:
+                    return False
                 ours = Follower()
                 book: Any = None
                 for row in await log_of(hub.redis, f"book:htx:{symbol}"):
