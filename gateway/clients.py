@@ -70,6 +70,7 @@ class Clients:
     ) -> None:
         self.settings, self.fanout, self.joins, self.subscriptions = settings, fanout, joins, subscriptions
         self.encodings = Encodings()
+        self.journal = guard.journal
         self.gate = Gate(guard, self) if guard.verifier is not None else None
         self.now = time.monotonic()
         self.draining = False
@@ -163,12 +164,14 @@ class Clients:
         detail = f"at most {rate:g} messages a second; this one is not acted upon"
         self.fanout.send(subscriber, frame(Error(code="too_many_messages", detail=detail)))
         if wait > limits.burst_s:
+            self.journal.note("too many messages", sub=subscriber.grant.sub or None)
             subscriber.sink.close(CloseCode.TOO_MANY, "too many messages")
         return True
 
     def broke_protocol(self, client: Client, error: FrameError) -> None:
         """Tell the client what it did wrong, and end the connection with the code for it."""
         self.errors += 1
+        self.journal.note("protocol broken", code=error.code, reason=error.reason)
         code = "message_too_big" if error.code == 1009 else "bad_frame"
         self.fanout.send(client.subscriber, frame(Error(code=code, detail=error.reason)))
         client.close(error.code, error.reason)

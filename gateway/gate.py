@@ -45,6 +45,7 @@ class Gate:
 
     def __init__(self, guard: Guard, clients: "Clients") -> None:
         self.guard, self.admission, self.clients = guard, guard.admission, clients
+        self.journal = guard.journal
         self.expired = self.revoked = 0
         self._auth = guard.settings.auth
         self._sessions: dict[Subscriber, Session] = {}
@@ -83,6 +84,8 @@ class Gate:
         session = self._sessions.pop(subscriber, None)
         if session is not None:
             session.until = 0.0
+            if subscriber.grant is not NOBODY:
+                self.journal.note("client left", bad=False, sub=subscriber.grant.sub, jti=subscriber.grant.jti)
             self.free_slot(subscriber.grant.sub, session.slot)
 
     def takes(self, subscriber: Subscriber, op: "Request") -> bool:
@@ -139,6 +142,7 @@ class Gate:
             code, detail = error.code, error.detail
         else:
             code, detail = "unavailable", "tokens cannot be checked at the moment"
+        self.journal.note("token refused", code=code, sub=None if first else subscriber.grant.sub)
         self._tell(subscriber, request, code, detail)
         if first:
             known = isinstance(error, Refused) and error.status == 401
@@ -147,6 +151,8 @@ class Gate:
             self._go_on(session)
 
     def _begin(self, session: Session) -> None:
+        grant = session.subscriber.grant
+        self.journal.note("client came", bad=False, sub=grant.sub, jti=grant.jti)
         names, session.names = session.names, []
         if names:
             self.clients.subscriptions.subscribe(session.subscriber, names)
@@ -230,6 +236,7 @@ class Gate:
         for session in list(self._sessions.values()):
             if session.subscriber.grant.jti in revoked:
                 self.revoked += 1
+                self.journal.note("token revoked", sub=session.subscriber.grant.sub, jti=session.subscriber.grant.jti)
                 self.guard.forget(session.subscriber.grant.jti)
                 self._tell(session.subscriber, None, "token_revoked", "the token was revoked")
                 session.subscriber.sink.close(CloseCode.UNAUTHORIZED, "the token was revoked")

@@ -16,6 +16,7 @@ from litestar.connection import ASGIConnection
 from litestar.handlers import BaseRouteHandler
 from msgspec import Struct
 
+from gateway.journal import Journal
 from gateway.limits import Rates
 from gateway.tokens import Verifier
 from hub.access import NOBODY, OPEN, Grant
@@ -50,7 +51,15 @@ class Guard:
         self.connects = Rates(limits.connects_per_s, limits.burst_s)
         self.requests = Rates(limits.requests_per_s, limits.burst_s)
         self.refused = 0
+        self.journal = Journal()
         self._fresh: dict[str, float] = {}
+
+    def note_refused(self, code: str, scope: Any) -> None:
+        """Count and log that somebody was not let in."""
+        self.refused += 1
+        client = scope.get("client")
+        address = client[0] if client else None
+        self.journal.note("refused", code=code, address=address, origin=_header(scope, b"origin"), path=scope["path"])
 
     async def close(self) -> None:
         if self.verifier is not None:
@@ -137,8 +146,8 @@ async def only_guests(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRou
     scope = connection.scope
     try:
         scope["state"]["grant"] = await guard.request(scope)
-    except Refused:
-        guard.refused += 1
+    except Refused as error:
+        guard.note_refused(error.code, scope)
         raise
 
 

@@ -50,7 +50,8 @@ async def _serve(socket: Socket, names: list[object]) -> None:
         if gate is not None:
             slot = await gate.take_slot(newcomer.grant)
     except (Refused, RedisUnavailable) as error:
-        runtime.guard.refused += 1
+        code = error.code if isinstance(error, Refused) else "redis_unavailable"
+        runtime.guard.note_refused(code, socket.scope)
         await _refuse(socket, error)
         return
     await socket.accept(newcomer.subprotocol)

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from gateway.guard import address_of
+from gateway.journal import LINES_PER_S, Journal
 from gateway.limits import NAMES_MAX, Rates
 from gateway.server import refuse_remote
 from gateway.tokens import Verifier
@@ -14,7 +15,7 @@ from hub.access import AuthSettings
 from hub.config import GatewaySettings
 from hub.errors import ConfigError
 from tests.gateway.kit import Feed, Gateway, gateway_on, quote, subscribe, until
-from tests.gateway.tokens import SECRET, bearer, mint, refused
+from tests.gateway.tokens import SECRET, bearer, closing, mint, refused
 
 TIGHT: dict[str, Any] = {"connects_per_s": 1.0, "requests_per_s": 1.0, "burst_s": 3.0}
 
@@ -135,6 +136,21 @@ async def handshake(gateway: Gateway, headers: dict[str, str]) -> bytes:
     return answer
 
 
+async def test_only_the_current_protocol_is_spoken(gateway: Gateway) -> None:
+    for version in ("0", "8", "12", "14"):
+        assert not (await handshake(gateway, {"Host": "t", "Sec-WebSocket-Version": version})).startswith(
+            b"HTTP/1.1 101"
+        )
+    assert (await handshake(gateway, {"Host": "t"})).startswith(b"HTTP/1.1 101")
+
+
+async def test_the_page_makes_text_of_what_it_gets(gateway: Gateway) -> None:
+    _, headers, body = await gateway.request("GET", "/")
+    assert headers["content-security-policy"].startswith("default-src 'none';")
+    for dangerous in (b"innerHTML", b"outerHTML", b"insertAdjacent", b"document.write", b"eval("):
+        assert dangerous not in body
+
+
 async def test_answers_for_foreign_pages_only_where_they_are_named(redis_url: str, feed: Feed) -> None:
     origin = "https://dashboard.example"
     async with gateway_on(redis_url) as gateway:
@@ -183,6 +199,41 @@ async def test_secrets_are_in_no_log_and_no_answer(
     for text in [*ours, *seen]:
         for secret in (good, bad, SECRET, good.split(".")[2], bad.split(".")[2]):
             assert secret not in text
+
+
+async def test_who_is_refused_or_comes_is_logged(redis_url: str, feed: Feed, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "gateway.journal")
+    async with gateway_on(redis_url, auth={"secret": SECRET}, limits={"messages_per_s": 1.0}) as gateway:
+        await refused(gateway, origin="https://evil.example")
+        await refused(gateway, **bearer("nonsense"))
+        await gateway.get("/v1/venues")
+        async with gateway.connect(**bearer(mint(sub="bot\nfake line", jti="j1"))) as socket:
+            await socket.send('{"op":"auth","token":"x"}')
+            await until(socket, "error")
+            for _ in range(40):
+                await socket.send('{"op":"ping"}')
+            await closing(socket)
+    lines = [record.getMessage() for record in caplog.records if record.name == "gateway.journal"]
+    assert lines[0] == "refused code='bad_origin' address='127.0.0.1' origin='https://evil.example' path='/v1/ws'"
+    assert lines[1] == "refused code='bad_token' address='127.0.0.1' path='/v1/ws'"
+    assert lines[2] == "refused code='no_token' address='127.0.0.1' path='/v1/venues'"
+    sub = "sub='bot\\nfake line'"
+    assert lines[3:] == [
+        f"client came {sub} jti='j1'", f"token refused code='bad_token' {sub}", f"too many messages {sub}",
+        f"client left {sub} jti='j1'",
+    ]  # fmt: skip
+
+
+def test_a_flood_does_not_fill_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    now = 0.0
+    journal = Journal(lambda: now)
+    for _ in range(1000):
+        journal.note("refused", code="x" * 1000)
+    assert len(caplog.records) == LINES_PER_S
+    assert len(caplog.records[0].getMessage()) < 200
+    now = 1.0
+    journal.note("refused")
+    assert caplog.records[-1].getMessage() == f"refused omitted_before={1000 - LINES_PER_S}"
 
 
 def test_a_short_secret_is_refused_without_showing_it(tmp_path: Any) -> None:

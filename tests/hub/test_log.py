@@ -4,6 +4,7 @@ import io
 import json
 import logging
 from collections.abc import Iterator
+from typing import Literal
 
 import pytest
 
@@ -95,6 +96,16 @@ def test_no_credentials_whoever_logs_them(form: str) -> None:
     logging.getLogger("some.library").error("cannot reach redis://user:secret@host:6379/0, giving up")
     assert "secret" not in stream.getvalue()
     assert "redis://user:***@host:6379/0, giving up" in stream.getvalue()
+
+
+@pytest.mark.parametrize("form", ["human", "json"])
+def test_tokens_are_masked(form: Literal["human", "json"]) -> None:
+    token = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJhIn0.c2lnbmF0dXJl-_x"
+    stream = io.StringIO()
+    setup(LogSettings(format=form), "gateway", stream)
+    logging.getLogger("x").info("got %s and Bearer %s.", token, token)
+    assert "c2lnbmF0dXJl" not in stream.getvalue()
+    assert "got *** and Bearer ***" in stream.getvalue()
 
 
 def test_a_second_setup_replaces_the_first() -> None:

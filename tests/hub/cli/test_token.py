@@ -7,6 +7,7 @@ import jwt
 import pytest
 
 from hub.admission import Admission
+from hub.cli import config_check
 from hub.cli.token import main
 from hub.errors import ConfigError
 from hub.keys import Keys
@@ -75,3 +76,11 @@ def test_revoking(redis_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytes
 
     assert asyncio.run(revoked()) == {"some-id"}
     assert "some-id" in capsys.readouterr().err
+
+
+def test_config_check_hides_the_secret(capsys: pytest.CaptureFixture[str]) -> None:
+    assert config_check.main(["check"]) == 0
+    out = capsys.readouterr().out
+    assert 'gateway.auth.secret = "***"\n' in out
+    assert 'gateway.auth.secret_file = ""\n' in out
+    assert SECRET not in out
