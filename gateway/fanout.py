@@ -26,7 +26,7 @@ SLICE = 256
 #: that) a flush begins no earlier than FLUSH_EVERY_S after the one before.
 SHARE = 0.3
 TIRED_S = 0.002
-FLUSH_EVERY_S = 0.008
+FLUSH_EVERY_S = 0.007
 #: Fewer writes than this are not worth measuring.
 FEW = 16
 
@@ -55,6 +55,7 @@ class Fanout:
         self._clock = clock
         self._loop: asyncio.AbstractEventLoop | None = None
         self._dirty: list[Subscriber] = []  # those with something in `out`, in the order of their first frame
+        self._batch: list[Subscriber] = []  # those of the flush that is going on
         self._at = 0
         self._handle: asyncio.Handle | None = None
         self._took = self._effort = 0.0
@@ -64,7 +65,7 @@ class Fanout:
 
     def received(self, batch: list[tuple[Channel, bytes]]) -> None:
         self.messages += len(batch)
-        if len(batch) == 1 and not self._dirty and self._send_at_once(*batch[0]):
+        if len(batch) == 1 and not self._dirty and not self._batch and self._send_at_once(*batch[0]):
             return
         self._spread(batch)
         if self._handle is None and self._dirty:
@@ -257,12 +258,15 @@ class Fanout:
             self._handle = self._get_loop().call_later(self._not_before - now, self._flush)
 
     def _flush(self) -> None:
-        """Write the next slice."""
-        dirty, at, began = self._dirty, self._at, self._clock()
-        if at == 0:
-            self._first, self._took = began, 0.0
-        end = min(at + SLICE, len(dirty))
-        for subscriber in dirty[at:end]:
+        """Write the next slice. What comes during a flush is written by it where its readers' turn is still to come,
+        else by the next: a flush that went on with it would never end under load, and never wait."""
+        began = self._clock()
+        if not self._batch:
+            self._batch, self._dirty = self._dirty, []
+            self._at, self._first, self._took = 0, began, 0.0
+        batch, at = self._batch, self._at
+        end = min(at + SLICE, len(batch))
+        for subscriber in batch[at:end]:
             out = subscriber.out
             if out is not None:
                 subscriber.out = None
@@ -270,14 +274,17 @@ class Fanout:
         self.writes += end - at
         now = self._clock()
         self._took += now - began
-        if end < len(dirty):
+        if end < len(batch):
             self._at = end
             self._handle = self._soon(self._flush)
             return
-        dirty.clear()
-        self._at = 0
+        self._batch = []
         self._handle = None
         self._wrote(self._first, self._took)
+        if self._dirty:
+            wait_s = self._not_before - now
+            loop = self._get_loop()
+            self._handle = loop.call_later(wait_s, self._flush) if wait_s > 0 else loop.call_soon(self._flush)
 
     def _soon(self, call: Callable[[], None]) -> asyncio.Handle:
         return self._get_loop().call_soon(call)

@@ -146,6 +146,31 @@ async def test_long_flushes_keep_apart_and_share_writes() -> None:
     assert all(client.seqs("quote") == [1, 2, 3, 4, 5] for client in clients)
 
 
+async def test_a_flush_under_load_ends_and_the_next_one_waits() -> None:
+    """What comes while slices are written is written by them, or by one further flush: not by more of the same."""
+    now = 0.0
+    fanout, quotes = Fanout(Keeper(), lambda: now), channel()
+
+    class Costly(Client):
+        def write(self, data: bytes) -> None:
+            nonlocal now
+            now += 0.000003
+            super().write(data)
+
+    clients = [Costly() for _ in range(SLICE * 3)]
+    for client in clients:
+        client.join(quotes)
+    for seq in range(1, 7):
+        publish(fanout, (quotes, seq))
+        await asyncio.sleep(0)
+    assert max(len(client.writes) for client in clients) == 1
+    assert [clients[0].seqs("quote"), clients[-1].seqs("quote")] == [[1], [1, 2]], "who was still to be written"
+    now += FLUSH_EVERY_S
+    await asyncio.sleep(0.05)
+    assert all(client.seqs("quote") == [1, 2, 3, 4, 5, 6] for client in clients)
+    assert max(len(client.writes) for client in clients) == 2
+
+
 async def test_a_status_keeps_its_place(fanout: Fanout) -> None:
     client, books, statuses = Client(), channel("book"), channel("status")
     client.join(books)
