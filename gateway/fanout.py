@@ -26,7 +26,7 @@ SLICE = 256
 #: that) a flush begins no earlier than FLUSH_EVERY_S after the one before.
 SHARE = 0.3
 TIRED_S = 0.002
-FLUSH_EVERY_S = 0.007
+FLUSH_EVERY_S = 0.008
 #: Fewer writes than this are not worth measuring.
 FEW = 16
 
