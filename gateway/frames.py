@@ -177,6 +177,8 @@ class FrameReader:
         if opcode >= CLOSE:
             if opcode == CLOSE:
                 _check_close(payload)
+                if self._kind != CONT:
+                    raise FrameError(1002, "a message was not finished")
             return opcode, payload
         if opcode == BINARY and not self._packed:
             raise FrameError(1003, "messages are JSON text")

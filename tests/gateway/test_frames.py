@@ -4,7 +4,7 @@ import logging
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from websockets.frames import Frame, Opcode
 from websockets.protocol import OPEN, SERVER, Protocol
@@ -99,6 +99,7 @@ def theirs(data: bytes) -> tuple[list[tuple[int, bytes]], int | None]:
 
 
 @given(st.lists(frames, max_size=8), st.lists(st.integers(0, 40), max_size=12))
+@example([b"\x01\x80-\xc1\xd4\xfc", b"\x88\x80\xc4\xa1.\x0e"], [])
 def test_same_as_websockets_however_the_bytes_are_cut(sent: list[bytes], cuts: list[int]) -> None:
     data = b"".join(sent)
     assert ours(data, cuts) == theirs(data)
