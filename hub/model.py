@@ -30,6 +30,7 @@ __all__ = [
     "Depth",
     "Level",
     "Mark",
+    "Market",
     "Message",
     "Price",
     "Quote",
@@ -48,6 +49,7 @@ __all__ = [
 Side: TypeAlias = Literal["buy", "sell"]
 Action: TypeAlias = Literal["snapshot", "update"]
 State: TypeAlias = Literal["live", "stale", "resyncing", "down"]
+Market: TypeAlias = Literal["normal", "locked", "crossed"]
 Price: TypeAlias = Annotated[float, Meta(gt=-1e30, lt=1e30)]
 """In quote units. Bounded, so that no NaN or infinity gets in; negative prices exist."""
 Size: TypeAlias = Annotated[float, Meta(ge=0, lt=1e30)]
@@ -83,21 +85,42 @@ class Trade(Message, frozen=True, gc=False, tag="trade"):
 
 
 class Quote(Message, frozen=True, gc=False, tag="quote"):
-    """Best bid and ask; the last two fields exist in consolidated quotes only."""
+    """Best bid and ask. What follows them exists in consolidated quotes only (venue `all`), where it is always there.
+
+    `venues` are those that count, sorted; `bid_venue` and `ask_venue` the ones with the best price. `mid` and
+    `microprice` are in quote units, `spread_bps` in 1/10,000 of mid, `imbalance` (best level) and `imbalance_n` (top
+    levels) between -1 (asks only) and 1. `market` says whether the best prices of different venues are apart, equal or
+    overlap; None where a side is missing. `analytics` are named numbers, an open set.
+    """
 
     bid: Price | None
     bid_size: Size | None
     ask: Price | None
     ask_size: Size | None
-    bid_venue: str | UnsetType = UNSET
-    ask_venue: str | UnsetType = UNSET
+    bid_venue: str | UnsetType | None = UNSET
+    ask_venue: str | UnsetType | None = UNSET
+    mid: float | UnsetType | None = UNSET
+    spread_bps: float | UnsetType | None = UNSET
+    microprice: float | UnsetType | None = UNSET
+    imbalance: float | UnsetType | None = UNSET
+    imbalance_n: float | UnsetType | None = UNSET
+    market: Market | UnsetType | None = UNSET
+    venues: list[str] | UnsetType = UNSET
+    analytics: dict[str, float | None] | UnsetType = UNSET
 
 
 class Depth(Message, frozen=True, gc=False, tag="depth"):
-    """The top levels of a book, best first; self-contained."""
+    """The top levels of a book, best first; self-contained.
+
+    Consolidated (venue `all`), each level has its size by venue at the same place of `bid_venues` and `ask_venues`, and
+    `venues` are those that count, sorted.
+    """
 
     bids: list[Level]
     asks: list[Level]
+    bid_venues: list[dict[str, Size]] | UnsetType = UNSET
+    ask_venues: list[dict[str, Size]] | UnsetType = UNSET
+    venues: list[str] | UnsetType = UNSET
 
 
 class Book(Message, frozen=True, gc=False, tag="book"):

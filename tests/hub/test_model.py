@@ -103,11 +103,30 @@ def test_a_symbol_with_any_text_keeps_the_head() -> None:
     assert encode(message).startswith(head_of("trade", message.venue, message.symbol))
 
 
-def test_absent_is_null_and_fields_of_consolidated_quotes_are_left_out() -> None:
-    assert b'"ask":null,"ask_size":null}' in encode(Quote(*HEAD, 1.0, 2.0, None, None))
-    assert encode(Quote(*HEAD, 1.0, 2.0, 3.0, 4.0, "kraken", "binance")).endswith(
-        b'"bid_venue":"kraken","ask_venue":"binance"}'
+def test_absent_is_null_and_fields_of_consolidated_messages_are_left_out() -> None:
+    """A single venue's payload is what it was before venue `all` existed, byte for byte."""
+    head = b',"venue":"binance","symbol":"BTC-USDT","id":"1-2","ts_event":3,"ts_recv":4,"ts_pub":5'
+    assert encode(Quote(*HEAD, 1.0, 2.0, None, None)) == (
+        b'{"type":"quote"' + head + b',"bid":1.0,"bid_size":2.0,"ask":null,"ask_size":null}'
     )
+    assert encode(Depth(*HEAD, [(1.0, 2.0)], [])) == b'{"type":"depth"' + head + b',"bids":[[1.0,2.0]],"asks":[]}'
+
+
+def test_fields_of_consolidated_messages_follow_the_others() -> None:
+    quote = Quote(
+        *HEAD, 1.0, 2.0, 3.0, 4.0, "kraken", None, 2.0, 1e4, 1.7, -0.3, None, "normal", ["binance", "kraken"],
+        {"vwap_60s": 2.5, "ofi_10s": None},
+    )  # fmt: skip
+    assert encode(quote).endswith(
+        b'"ask_size":4.0,"bid_venue":"kraken","ask_venue":null,"mid":2.0,"spread_bps":10000.0,"microprice":1.7,'
+        b'"imbalance":-0.3,"imbalance_n":null,"market":"normal","venues":["binance","kraken"],'
+        b'"analytics":{"vwap_60s":2.5,"ofi_10s":null}}'
+    )
+    depth = Depth(*HEAD, [(1.0, 2.0)], [], [{"kraken": 2.0}], [], ["kraken"])
+    assert encode(depth).endswith(
+        b'"bids":[[1.0,2.0]],"asks":[],"bid_venues":[{"kraken":2.0}],"ask_venues":[],"venues":["kraken"]}'
+    )
+    assert [decode(encode(message)) for message in (quote, depth)] == [quote, depth]
 
 
 @given(st.floats(allow_nan=False, allow_infinity=False))
