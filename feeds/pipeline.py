@@ -22,7 +22,6 @@ from feeds.adapter import (
 )
 from feeds.books import BookKeeper, Sink
 from feeds.cadence import Cadence
-from feeds.statuses import StatusBoard
 from feeds.turns import HELD_MAX, Turns
 from hub.candles import CandleBuilder, Due
 from hub.config import BookSettings, CandleSettings
@@ -30,6 +29,7 @@ from hub.instruments import Instrument
 from hub.intervals import NS_PER_MS, NS_PER_S
 from hub.model import CANDLE_TYPES, Candle, Mark, Quote, State, Status, Ticker, Trade, kind_of
 from hub.sequence import TradeIds
+from hub.statuses import StatusBoard
 
 __all__ = ["Intent", "Pipeline", "Source"]
 

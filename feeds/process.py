@@ -20,9 +20,7 @@ from redis.exceptions import RedisError
 from feeds.adapter import Adapter
 from feeds.backoff import Backoff
 from feeds.fetches import FetchQueue
-from feeds.metrics import serve_metrics
 from feeds.pipeline import Pipeline
-from feeds.publisher import Publisher
 from feeds.registry import ADAPTERS, adapter_of, credentials_of
 from feeds.rest import RestClient, SharedLimiter
 from feeds.runner import Runner
@@ -32,6 +30,8 @@ from hub.history import open_history
 from hub.instruments import Instrument, InstrumentTable
 from hub.keys import VENUE_WIDE, Keys, channel_name, parse_channel
 from hub.lease import Lease, new_holder
+from hub.metrics import serve_metrics
+from hub.publisher import Publisher
 from hub.redisio import check, command_client
 from hub.venues import ChannelReport, FeedReport
 

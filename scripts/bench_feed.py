@@ -24,13 +24,12 @@ import uvloop
 from redis.asyncio import Redis
 
 from feeds.adapter import Fetch
-from feeds.batch import BatchEncoder, Item, Renewal, Withdrawal
 from feeds.books import Sink
 from feeds.pipeline import Intent, Pipeline, Source
-from feeds.publisher import Publisher
 from feeds.session import Frame, Session
 from feeds.venues.binance import Binance
 from feeds.venues.binance_wire import AggTrade, BookTicker, Diff
+from hub.batch import BatchEncoder, Item, Renewal, Withdrawal
 from hub.builder import MessageBuilder
 from hub.config import BookSettings, CandleSettings, HistorySettings, PublisherSettings
 from hub.embedded import EmbeddedRedis
@@ -39,6 +38,7 @@ from hub.instruments import Instrument
 from hub.keys import Keys
 from hub.lease import Lease, new_holder
 from hub.model import Book, Message
+from hub.publisher import Publisher
 from hub.redisio import command_client
 from scripts.harness import Usage, temporary_redis
 

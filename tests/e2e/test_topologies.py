@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from tests.feeds.publishing import Rig, quote, rig, snapshot, status, trade, update
 from tests.gateway.kit import Gateway, gateway_on, subscribe, until
+from tests.hub.publishing import Rig, quote, rig, snapshot, status, trade, update
 from tests.servers import cluster, eventually, sentinels
 
 SYMBOLS = [f"S{number}-X" for number in range(12)]

@@ -12,7 +12,6 @@ from urllib.parse import urlsplit
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from feeds.publisher import Publisher
 from hub.config import HistorySettings, PublisherSettings
 from hub.history import open_history
 from hub.instruments import Instrument
@@ -21,6 +20,7 @@ from hub.lease import Lease, new_holder
 from hub.link import Link, Push, pack
 from hub.model import Book, Depth, Level, Quote, Status, Trade
 from hub.position import Position, parse_position
+from hub.publisher import Publisher
 from hub.redisio import command_client
 
 KEYS = Keys("md:")

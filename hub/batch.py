@@ -1,4 +1,4 @@
-"""Turns pending messages into one pipeline of Redis commands. Pure; the connection is feeds/publisher.py.
+"""Turns pending messages into one pipeline of Redis commands. Pure; the connection is hub/publisher.py.
 
 A batch first brings each touched key to its final state (SET or DEL), then logs and publishes message by message. So
 whoever reads a key never finds it behind what was published.

@@ -17,8 +17,8 @@ from collections.abc import Callable, Iterable
 
 from redis.exceptions import RedisError
 
-from feeds.backlog import compacted
-from feeds.batch import Batch, BatchEncoder, Item, Renewal, Withdrawal
+from hub.backlog import compacted
+from hub.batch import Batch, BatchEncoder, Item, Renewal, Withdrawal
 from hub.builder import MessageBuilder
 from hub.config import HistorySettings, PublisherSettings
 from hub.connect import AnyLink, connect

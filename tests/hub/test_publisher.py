@@ -1,4 +1,4 @@
-"""feeds/publisher.py on real servers: what it leaves in Redis, and what becomes of it when Redis goes away."""
+"""hub/publisher.py on real servers: what it leaves in Redis, and what becomes of it when Redis goes away."""
 
 import asyncio
 import json
@@ -20,7 +20,7 @@ from hub.lease import Lease, new_holder
 from hub.link import Link, pack
 from hub.position import parse_position
 from hub.redisio import command_client
-from tests.feeds.publishing import (
+from tests.hub.publishing import (
     KEYS,
     Listener,
     Payload,

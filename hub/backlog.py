@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from feeds.batch import Item, Withdrawal
+from hub.batch import Item, Withdrawal
 from hub.model import Message, is_event, kind_of
 
 __all__ = ["compacted"]

@@ -1,10 +1,10 @@
-"""feeds/statuses.py: a message per change, and the newest tells everything."""
+"""hub/statuses.py: a message per change, and the newest tells everything."""
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from feeds.statuses import StatusBoard
 from hub.model import State, Status
+from hub.statuses import StatusBoard
 
 SEVERITY: list[State] = ["live", "stale", "resyncing", "down"]
 

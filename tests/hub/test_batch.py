@@ -1,4 +1,4 @@
-"""feeds/batch.py: the commands of one batch, and what they leave in a real Redis."""
+"""hub/batch.py: the commands of one batch, and what they leave in a real Redis."""
 
 import time
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from feeds.batch import BatchEncoder, Item, Renewal, Withdrawal
+from hub.batch import BatchEncoder, Item, Renewal, Withdrawal
 from hub.builder import MessageBuilder
 from hub.config import HistorySettings, PublisherSettings
 from hub.history import History, SortedSets, TimeSeries
@@ -17,7 +17,7 @@ from hub.instruments import Instrument
 from hub.link import Link, RedisReplyError
 from hub.model import CANDLE_TYPES, Candle
 from hub.redisio import command_client
-from tests.feeds.publishing import KEYS, depth, quote, snapshot, status, trade, update
+from tests.hub.publishing import KEYS, depth, quote, snapshot, status, trade, update
 
 Command: TypeAlias = list[bytes]
 SYMBOLS = ("A-B", "C-D")
