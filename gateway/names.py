@@ -1,10 +1,10 @@
 """The names in a client's request: parsed, allowed, where to continue; and the errors they give."""
 
-from gateway.directory import is_pattern
 from gateway.fanout import Fanout
 from gateway.protocol import Error, RequestId, frame
 from gateway.subscriber import Subscriber
 from hub import keys
+from hub.directory import is_pattern
 from hub.errors import Refused, RequestError
 from hub.model import KINDS, is_event
 from hub.position import Position, parse_position

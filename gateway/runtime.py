@@ -10,7 +10,6 @@ from litestar import Litestar
 
 from gateway.channel import Channel
 from gateway.clients import Clients
-from gateway.directory import Directory
 from gateway.fanout import Fanout
 from gateway.guard import Guard
 from gateway.joins import Joins
@@ -20,6 +19,7 @@ from gateway.watch import Watch
 from hub.admission import Admission
 from hub.bus import Bus
 from hub.config import Settings
+from hub.directory import Directory
 from hub.keys import Keys
 from hub.model import State
 from hub.reader import Reader
@@ -98,6 +98,14 @@ class Runtime:
             if channel.venue not in self.watch.venues:
                 self.watch.wake()
             self.subscriptions.channel_added(name, channel)
+
+    def channels_are(self, names: Iterable[str]) -> None:
+        known = set(names)
+        for name, channel in self.directory.retain(known):
+            if channel.kind == "status":
+                self.watch.unfollow(name)
+            self.subscriptions.channel_removed(name, channel)
+        self.channels_added(known)
 
     def connected(self) -> None:
         self.watch.connected()

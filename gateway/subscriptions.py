@@ -3,7 +3,6 @@
 from typing import TypeVar
 
 from gateway.channel import Channel
-from gateway.directory import Directory, is_pattern, patterns_of
 from gateway.fanout import Fanout
 from gateway.joins import Joins
 from gateway.names import Errors, check_allowed, check_rate, forbidden, parse_name, place_of
@@ -12,6 +11,7 @@ from gateway.rates import Rates
 from gateway.subscriber import Subscriber
 from hub import keys
 from hub.bus import Bus
+from hub.directory import Directory, is_pattern, patterns_of
 from hub.errors import RequestError
 from hub.position import Position
 
@@ -56,7 +56,7 @@ class Subscriptions:
                 check_rate(channel, max_rate)
                 place = place_of(after, channel.name, single)
                 if is_pattern(channel):
-                    self._add_pattern(subscriber, channel.name, request, errors, max_rate)
+                    self._add_pattern(subscriber, channel.name, request, errors, max_rate, place)
                 else:
                     topic = self._add(subscriber, channel.name, request, None, place)
                     _note_rate(subscriber, channel.name, max_rate)
@@ -168,7 +168,13 @@ class Subscriptions:
         self.rates.assign(subscriber, channel, max(rates) if rates and len(rates) == len(names) else None)
 
     def _add_pattern(
-        self, subscriber: Subscriber, pattern: str, request: RequestId, errors: Errors, max_rate: float | None
+        self,
+        subscriber: Subscriber,
+        pattern: str,
+        request: RequestId,
+        errors: Errors,
+        max_rate: float | None,
+        after: Position | None,
     ) -> None:
         known = subscriber.patterns is not None and pattern in subscriber.patterns
         if not known:
@@ -184,7 +190,7 @@ class Subscriptions:
             subscriber.patterns = set()
         subscriber.patterns.add(pattern)
         self._patterns.setdefault(pattern, {})[subscriber] = None
-        self._add_matches(subscriber, pattern, names, request, errors)
+        self._add_matches(subscriber, pattern, names, request, errors, after)
 
     def _readable(self, subscriber: Subscriber, names: list[str]) -> list[str]:
         grant = subscriber.grant
@@ -194,11 +200,17 @@ class Subscriptions:
         return [name for name, channel in channels if grant.allows(channel.kind, channel.venue, channel.symbol)]
 
     def _add_matches(
-        self, subscriber: Subscriber, pattern: str, names: list[str], request: RequestId, errors: Errors
+        self,
+        subscriber: Subscriber,
+        pattern: str,
+        names: list[str],
+        request: RequestId,
+        errors: Errors,
+        after: Position | None = None,
     ) -> None:
         for name in names:
             try:
-                self._add(subscriber, name, request, pattern, None)
+                self._add(subscriber, name, request, pattern, after)
             except RequestError as error:
                 # Every further one would fail as well: one error says so.
                 errors.add(error, pattern)

@@ -7,10 +7,10 @@ from litestar import get
 from litestar.params import FromPath, QueryParameter
 from msgspec import Struct
 
-from gateway.candles import CandleRow, read_candles
 from gateway.errors import PROBLEMS
 from gateway.query import Context, Granted, Snapshot, Time, Venue, choose, envelope, time_range, venues_for
 from hub.intervals import INTERVALS
+from hub.past_candles import CandleRow, read_candles
 
 __all__ = ["SymbolCandles", "VenueCandles", "get_candles"]
 

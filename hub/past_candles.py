@@ -1,4 +1,4 @@
-"""Candles for REST: whole ones from the log, older ones put together from history.
+"""Candles of the past: whole ones from the log, older ones put together from history.
 
 History keeps open, high, low, close and volumes of 10s and 1m candles; longer intervals are aggregated from those, so
 the other fields are null there.
