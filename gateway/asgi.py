@@ -42,6 +42,10 @@ class AsgiConnection:
             self._clients.remove(self, code)
             self._write(close_frame(code, reason))
 
+    def unsent(self) -> int:
+        """Return how many bytes the server has not taken yet."""
+        return self._size
+
     def abort(self) -> None:
         """Stop serving; the server ends the connection."""
         for task in self._tasks:

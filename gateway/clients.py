@@ -135,7 +135,7 @@ class Clients:
         """Do what a message asks for."""
         match op:
             case Subscribe():
-                self.subscriptions.subscribe(subscriber, op.channels, op.after, op.id, op.max_rate)
+                self.subscriptions.subscribe(subscriber, op)
             case Unsubscribe():
                 self.subscriptions.unsubscribe(subscriber, op.channels, op.id)
             case Ping():
@@ -180,6 +180,7 @@ class Clients:
 
     def hold(self, subscriber: Subscriber) -> None:
         subscriber.hold(time.monotonic())
+        self.subscriptions.replays.mark(subscriber)
         self._held[subscriber] = None
 
     def drain(self, subscriber: Subscriber) -> None:

@@ -45,6 +45,10 @@ class Connection(asyncio.Protocol):
             self._closing = asyncio.get_running_loop().call_later(CLOSE_TIMEOUT_S, self.transport.abort)
             self.transport.resume_reading()  # the answer, and so that unread bytes do not become a reset
 
+    def unsent(self) -> int:
+        """Return how many bytes the socket has not taken yet."""
+        return self.transport.get_write_buffer_size()
+
     def abort(self) -> None:
         """End the connection without waiting for anything."""
         self.transport.abort()

@@ -15,7 +15,7 @@ from gateway.channel import Channel
 from gateway.frames import text_frame
 from gateway.protocol import Gap, frame
 from gateway.subscriber import Subscriber
-from hub.join import Joined
+from hub.join import Joined, is_snapshot
 from hub.position import Position, format_position, position_in
 
 __all__ = ["Fanout", "StatusKeeper"]
@@ -30,8 +30,6 @@ FLUSH_EVERY_S = 0.008
 #: Fewer writes than this are not worth measuring.
 FEW = 16
 
-_SNAPSHOT = b'"action":"snapshot"'
-
 
 class StatusKeeper(Protocol):
     """Who wants to know what the gateway's own subscriptions bring."""
@@ -40,6 +38,8 @@ class StatusKeeper(Protocol):
         """Note a status; returns everyone who must be told, besides the channel's own readers."""
 
     def channels_added(self, names: Iterable[str]) -> None: ...
+
+    def channels_are(self, names: Iterable[str]) -> None: ...
 
     def connected(self) -> None: ...
 
@@ -121,6 +121,9 @@ class Fanout:
 
     def channels_added(self, names: Iterable[str]) -> None:
         self.keeper.channels_added(names)
+
+    def channels_are(self, names: Iterable[str]) -> None:
+        self.keeper.channels_are(names)
 
     def connected(self) -> None:
         self.keeper.connected()
@@ -227,7 +230,7 @@ class Fanout:
     def _to_late(self, channel: Channel, payload: bytes, data: bytes) -> None:
         position = position_in(payload, channel.head)
         for subscriber, upto in list(channel.late.items()):
-            if upto is None and _SNAPSHOT in payload[: len(channel.head) + 160]:
+            if upto is None and is_snapshot(payload, channel.head):
                 upto = (position[0], position[1] - 1)
                 channel.late[subscriber] = upto
             if upto is not None and position > upto:

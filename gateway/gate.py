@@ -12,7 +12,7 @@ import uuid
 from typing import TYPE_CHECKING
 
 from gateway.guard import RECHECK_S, Guard
-from gateway.protocol import Auth, Authenticated, CloseCode, Error, Request, RequestId, frame
+from gateway.protocol import Auth, Authenticated, CloseCode, Error, Request, RequestId, Subscribe, frame
 from gateway.subscriber import Subscriber
 from hub.access import NOBODY, Grant
 from hub.errors import HubError, RedisUnavailable, Refused
@@ -31,12 +31,12 @@ SLOT_LAPSE_S, SLOT_RENEW_S = 60.0, 20.0
 
 
 class Session:
-    """One client. `until` is unix time (s) at which it is closed; `names` are channels to subscribe once it may."""
+    """One client. `until` is unix time (s) at which it is closed; `first` is what to subscribe once it may."""
 
-    __slots__ = ("names", "slot", "subscriber", "until", "waiting")
+    __slots__ = ("first", "slot", "subscriber", "until", "waiting")
 
-    def __init__(self, subscriber: Subscriber, until: float, slot: str, names: list[object]) -> None:
-        self.subscriber, self.until, self.slot, self.names = subscriber, until, slot, names
+    def __init__(self, subscriber: Subscriber, until: float, slot: str, first: Subscribe | None) -> None:
+        self.subscriber, self.until, self.slot, self.first = subscriber, until, slot, first
         self.waiting: list[Request] | None = None  # a token is being checked, and this came after it
 
 
@@ -70,10 +70,10 @@ class Gate:
             self._freed.append((sub, slot))
             self._wake.set()
 
-    def enter(self, subscriber: Subscriber, grant: Grant, slot: str, names: list[object]) -> None:
-        """Look after a new client from now on; subscribe it to `names` as soon as it may."""
+    def enter(self, subscriber: Subscriber, grant: Grant, slot: str, first: Subscribe | None) -> None:
+        """Look after a new client from now on; `first` is what it subscribes as soon as it may."""
         subscriber.grant = grant
-        session = self._sessions[subscriber] = Session(subscriber, 0.0, slot, names)
+        session = self._sessions[subscriber] = Session(subscriber, 0.0, slot, first)
         if grant is NOBODY:
             self._end_at(session, time.time() + self._auth.deadline_s)
         else:
@@ -153,9 +153,9 @@ class Gate:
     def _begin(self, session: Session) -> None:
         grant = session.subscriber.grant
         self.journal.note("client came", bad=False, sub=grant.sub, jti=grant.jti)
-        names, session.names = session.names, []
-        if names:
-            self.clients.subscriptions.subscribe(session.subscriber, names)
+        first, session.first = session.first, None
+        if first is not None:
+            self.clients.subscriptions.subscribe(session.subscriber, first)
 
     def _go_on(self, session: Session) -> None:
         """Act on what came while the token was being checked; another token among it begins anew."""

@@ -13,7 +13,7 @@ from typing import TypeAlias
 from gateway.channel import Channel
 from gateway.fanout import Fanout
 from gateway.frames import text_frame
-from gateway.protocol import Ack, Gap, RequestId, frame
+from gateway.protocol import Ack, Gap, Live, RequestId, frame
 from gateway.subscriber import Subscriber
 from hub.bus import Bus
 from hub.join import Join, Joined
@@ -33,7 +33,7 @@ StateOf: TypeAlias = Callable[[str, str, str, bool], tuple[State, str]]
 class Pending:
     """One channel being joined by one client."""
 
-    __slots__ = ("acked", "after", "channel", "join", "pattern", "request", "subscriber", "weight")
+    __slots__ = ("acked", "after", "channel", "join", "pattern", "replayed", "request", "subscriber", "weight")
 
     def __init__(
         self, subscriber: Subscriber, channel: Channel, request: RequestId, pattern: str | None, after: Position | None
@@ -42,6 +42,7 @@ class Pending:
         self.after = after
         self.weight = HEAVY if channel.book or after is not None else 1
         self.acked = False
+        self.replayed = False  # what is joined here is the end of a replay
         self.join: Join | None = None  # its own read, where it does not share one
 
 
@@ -90,10 +91,12 @@ class Joins:
             subscriber.started -= pending.weight
             self.bus.cancel(pending.join)
 
-    def ack(self, channel: Channel, request: RequestId, pattern: str | None, *, present: bool) -> bytes:
+    def ack(
+        self, channel: Channel, request: RequestId, pattern: str | None, *, present: bool, replaying: bool = False
+    ) -> bytes:
         """Return the acknowledgement of a channel, with its state at this moment; `present`: there is a value."""
         state, reason = self.state_of(channel.kind, channel.venue, channel.symbol, present)
-        ack = Ack(op="subscribe", id=request, channel=channel.name, state=state, reason=reason)
+        ack = Ack(op="subscribe", id=request, channel=channel.name, state=state, reason=reason, replaying=replaying)
         if pattern is not None:
             ack.pattern = pattern
         return frame(ack)
@@ -155,7 +158,8 @@ class Joins:
         if not self.fanout.enter(subscriber, channel, joined):
             # The stream is ahead of what was read: read again, from there.
             if subscriber.waiting is not None:
-                pending.after = joined.upto if channel.event and not channel.book else None
+                if pending.after is None and channel.event and not channel.book:
+                    pending.after = joined.upto
                 pending.join = None
                 subscriber.waiting.append(pending)
             return
@@ -169,8 +173,16 @@ class Joins:
             self.gaps += 1
             data.append(self._gap(channel, pending.after, joined))
         data += [text_frame(payload) for payload in joined.payloads]
+        if pending.replayed:
+            data.append(self._live(pending, joined))
         if data:
             self.fanout.send(subscriber, b"".join(data))
+
+    def _live(self, pending: Pending, joined: Joined) -> bytes:
+        channel, last = pending.channel, joined.upto
+        state, reason = self.state_of(channel.kind, channel.venue, channel.symbol, last is not None)
+        place = format_position(last) if last is not None else None
+        return frame(Live(id=pending.request, channel=channel.name, state=state, reason=reason, last=place))
 
     def _gap(self, channel: Channel, after: Position, joined: Joined) -> bytes:
         following = format_position(position_in(joined.payloads[0], channel.head)) if joined.payloads else None

@@ -1,15 +1,26 @@
 """The names in a client's request: parsed, allowed, where to continue; and the errors they give."""
 
 from gateway.fanout import Fanout
-from gateway.protocol import Error, RequestId, frame
+from gateway.protocol import Error, RequestId, Subscribe, frame
 from gateway.subscriber import Subscriber
 from hub import keys
 from hub.directory import is_pattern
 from hub.errors import Refused, RequestError
-from hub.model import KINDS, is_event
+from hub.model import EVENT_KINDS, KINDS, is_event
 from hub.position import Position, parse_position
+from hub.replay import Since, parse_since
 
-__all__ = ["Errors", "check_allowed", "check_rate", "forbidden", "parse_name", "place_of"]
+__all__ = [
+    "Errors",
+    "check_allowed",
+    "check_rate",
+    "check_since",
+    "forbidden",
+    "parse_name",
+    "place_of",
+    "since_of",
+    "speed_of",
+]
 
 #: Errors spelled out per request; the rest is summed up.
 ERRORS_MAX = 100
@@ -85,3 +96,27 @@ def check_rate(channel: keys.Channel, max_rate: float | None) -> None:
         raise RequestError(
             "bad_max_rate", f"max_rate is for kinds of which the newest is enough, not {channel.kind}", states
         )
+
+
+def since_of(op: Subscribe) -> Since | None:
+    """Return where the replay begins that `op` asks for, None where it asks for none. Raises RequestError."""
+    if op.since is None:
+        if op.speed is not None:
+            raise RequestError("bad_speed", "speed is how fast what is stored comes; it needs since")
+        return None
+    if op.after is not None:
+        raise RequestError("bad_since", "since begins at a place, after behind one: one of them")
+    return parse_since(op.since)
+
+
+def speed_of(op: Subscribe) -> float:
+    """Return how many times faster than it happened a replay is to be; 0: as fast as possible."""
+    return op.speed if isinstance(op.speed, int | float) else 0.0
+
+
+def check_since(channel: keys.Channel, since: Since, single: bool) -> None:
+    """Raise RequestError where a channel has no log, or where an id is no place in it."""
+    if not is_event(channel.kind):
+        raise RequestError("bad_since", f"since is for kinds that have a log, not {channel.kind}", sorted(EVENT_KINDS))
+    if not isinstance(since, int) and (not single or is_pattern(channel)):
+        raise RequestError("bad_since", "an id is a place in one channel; for several give a time")

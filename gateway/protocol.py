@@ -4,6 +4,7 @@ Market data passes as it stands in Redis (hub/model.py). Everything here is a JS
 `type` (to clients). `id` is the client's: it is repeated in every answer to that request.
 
 A subscribe is answered per channel: `ack`, then the newest message (with `after`: the events since), then the stream.
+With `since` stored events come first (`ack` with `replaying`), then `live`, then the stream.
 A pattern (`quote:*:BTC-USDT`) is acknowledged itself, then each channel it stands for, then and later.
 
 A connection made with the subprotocol `msgpack` or with `?format=msgpack` gets every message, these and market data,
@@ -29,6 +30,7 @@ __all__ = [
     "Error",
     "Gap",
     "Lagging",
+    "Live",
     "Op",
     "Ping",
     "Pong",
@@ -69,12 +71,21 @@ class Subscribe(Op, tag="subscribe"):
     messages per second and channel at most, the newest of what came; only for kinds of which the newest is enough
     (quote, depth, ticker, forming, mark). Subscribing again changes it; where several subscriptions of a client cover
     a channel, the highest rate holds. A message before a status that is about it may come before its time.
+
+    `since`: begin in the past, only for kinds that have a log: at a time (ISO 8601, or a number since 1970 in s, ms, µs
+    or ns) or, for one channel, at an id, that one included. The events of all channels of the request come in the order
+    of their times (`ts_event`, else `ts_recv`), at `speed` times the pace at which they happened (0, "max" or nothing:
+    as fast as they are read); then each channel goes on live. A book begins with the newest snapshot at or before that
+    place. Where a log does not reach back so far there is one `gap`, then what there is. Channels that are
+    subscribed already are not replayed, and what a pattern is given later begins live.
     """
 
     # Elements are checked one by one: a bad one must not spoil the others.
     channels: list[Any]
     after: dict[str, Any] | str | None = None
     max_rate: Annotated[float, Meta(ge=0.01, le=1000)] | None = None
+    since: str | int | float | None = None
+    speed: Annotated[float, Meta(ge=0, le=1_000_000)] | Literal["max"] | None = None
 
 
 class Unsubscribe(Op, tag="unsubscribe"):
@@ -102,8 +113,8 @@ OPS = ("subscribe", "unsubscribe", "ping", "auth")
 class Ack(Struct, tag_field="type", tag="ack", kw_only=True, omit_defaults=True):
     """`channel` is subscribed (or no longer). `state` and `reason` say how its data is now.
 
-    `pattern`: the channel was added by this pattern. `matched`: the channel is itself a pattern that stands for so many
-    channels at the moment.
+    `pattern`: the channel was added by this pattern (taken away: nobody publishes it any more). `matched`: the channel
+    is itself a pattern that stands for so many channels at the moment. `replaying`: stored events follow, until `live`.
     """
 
     op: Literal["subscribe", "unsubscribe"]
@@ -113,6 +124,7 @@ class Ack(Struct, tag_field="type", tag="ack", kw_only=True, omit_defaults=True)
     reason: str = ""
     pattern: str | UnsetType = UNSET
     matched: int | UnsetType = UNSET
+    replaying: bool = False
 
 
 class Error(Struct, tag_field="type", tag="error", kw_only=True, omit_defaults=True):
@@ -141,11 +153,25 @@ class Pong(Struct, tag_field="type", tag="pong", kw_only=True):
 
 
 class Gap(Struct, tag_field="type", tag="gap", kw_only=True):
-    """Events of `channel` after `last` are lost to this reader; `next` is the id that follows here, null: none yet."""
+    """Events of `channel` after `last` are lost to this reader; `next` is the id that follows here, null: none yet.
+
+    For a replay `last` is the id that was asked for, null where it was a time: the log begins later.
+    """
 
     channel: str
-    last: str
+    last: str | None
     next: str | None
+
+
+class Live(Struct, tag_field="type", tag="live", kw_only=True, omit_defaults=True):
+    """The replay of `channel` has caught up: what follows is the stream, after the event `last` (null: there is none).
+    `state` and `reason` say how its data is now."""
+
+    id: RequestId = None
+    channel: str
+    last: str | None
+    state: State
+    reason: str = ""
 
 
 class Lagging(Struct, tag_field="type", tag="lagging", kw_only=True):

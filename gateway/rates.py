@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 
 from gateway.channel import Channel
 from gateway.frames import payload_of, whole_frames
-from gateway.subscriber import Subscriber
+from gateway.subscriber import DIRECT, Subscriber
+from hub.directory import patterns_of
+from hub.keys import parse_channel
 from hub.position import Position, position_in
 
 if TYPE_CHECKING:
@@ -65,6 +67,10 @@ class Rated(Subscriber):
     def close(self, code: int, reason: str) -> None:
         """Sink: nothing can be closed here."""
 
+    def unsent(self) -> int:
+        """Sink: nothing waits here."""
+        return 0
+
     def _note(self, data: bytes) -> None:
         """Take the channel's frames."""
         if not self.readers:
@@ -115,6 +121,28 @@ class Rates:
     def __init__(self, fanout: "Fanout", clock: Callable[[], float] = time.monotonic) -> None:
         self.groups: dict[tuple[Channel, float], Rated] = {}
         self._fanout, self._clock = fanout, clock
+
+    def note(self, subscriber: Subscriber, name: str, rate: float | None) -> None:
+        """Note how often the client wants what it subscribed as `name`; None: every message."""
+        if rate is not None:
+            if subscriber.rates is None:
+                subscriber.rates = {}
+            subscriber.rates[name] = rate
+        elif subscriber.rates is not None:
+            subscriber.rates.pop(name, None)
+            subscriber.rates = subscriber.rates or None
+
+    def choose(self, subscriber: Subscriber, channel: Channel) -> None:
+        """Let the client's subscriptions that cover a channel decide how often it comes."""
+        if subscriber.rates is None and subscriber.rated is None:
+            return
+        own = subscriber.patterns or ()
+        names = [pattern for pattern in patterns_of(parse_channel(channel.name)) if pattern in own]
+        if subscriber.channels[channel] & DIRECT:
+            names.append(channel.name)
+        known = subscriber.rates or {}
+        rates = [known[name] for name in names if name in known]
+        self.assign(subscriber, channel, max(rates) if rates and len(rates) == len(names) else None)
 
     def assign(self, subscriber: Subscriber, channel: Channel, rate: float | None) -> None:
         """Serve `subscriber` on `channel` at `rate` per second from now on; None: with every message."""

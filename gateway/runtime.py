@@ -40,7 +40,12 @@ class Runtime:
         self.bus: Bus[Channel] = Bus(settings.redis.address, self.keys, Channel, self.fanout)
         self.joins = Joins(self.bus, self.fanout, self._state)
         self.subscriptions = Subscriptions(
-            self.bus, self.fanout, self.joins, self.directory, settings.gateway.max_subscriptions
+            self.bus,
+            self.fanout,
+            self.joins,
+            self.directory,
+            settings.gateway.max_subscriptions,
+            settings.gateway.queue_bytes,
         )
         self.watch = Watch(self.bus, self.fanout, self.subscriptions)
         self.admission = Admission(settings.redis.address, self.keys)

@@ -19,7 +19,10 @@ if TYPE_CHECKING:
     from gateway.joins import Pending
     from gateway.rates import Rated
 
-__all__ = ["Held", "Sink", "Subscriber"]
+__all__ = ["DIRECT", "PATTERN", "Held", "Sink", "Subscriber"]
+
+#: Reasons for which a client reads a channel (Subscriber.channels).
+DIRECT, PATTERN = 1, 2
 
 #: Bytes of queued events per write after a pause; each write may fill the socket's buffer again.
 DRAIN_BYTES = 65_536
@@ -30,6 +33,9 @@ class Sink(Protocol):
 
     def close(self, code: int, reason: str) -> None:
         """Send a close frame and end the connection."""
+
+    def unsent(self) -> int:
+        """Return how many bytes the socket has not taken yet."""
 
 
 class Held:
@@ -79,7 +85,7 @@ class Subscriber:
     """A client as the fan-out sees it.
 
     `write` takes whole frames and may call back into `hold`. `out` holds frames of the batch being sent. `channels`
-    are the reasons for each channel: 1 its own name, 2 a pattern that covers it, 3 both. `grant` says
+    are the reasons for each channel: DIRECT its own name, PATTERN one that covers it, or both. `grant` says
     what it may subscribe to, `said` when (monotonic, s) it has made up for what it said.
     """
 

@@ -1,14 +1,25 @@
 """What clients ask for: channels and patterns, counted per client, every name answered by an ack or an error."""
 
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
 from gateway.channel import Channel
 from gateway.fanout import Fanout
 from gateway.joins import Joins
-from gateway.names import Errors, check_allowed, check_rate, forbidden, parse_name, place_of
-from gateway.protocol import Ack, RequestId, frame
+from gateway.names import (
+    Errors,
+    check_allowed,
+    check_rate,
+    check_since,
+    forbidden,
+    parse_name,
+    place_of,
+    since_of,
+    speed_of,
+)
+from gateway.protocol import Ack, RequestId, Subscribe, frame
 from gateway.rates import Rates
-from gateway.subscriber import Subscriber
+from gateway.replays import Replay, Replays
+from gateway.subscriber import DIRECT, PATTERN, Subscriber
 from hub import keys
 from hub.bus import Bus
 from hub.directory import Directory, is_pattern, patterns_of
@@ -17,53 +28,61 @@ from hub.position import Position
 
 __all__ = ["Subscriptions"]
 
-#: Reasons for which a client reads a channel (Subscriber.channels).
-DIRECT, PATTERN = 1, 2
+Start: TypeAlias = Position | Replay | None
+"""Where a channel begins: behind an event, with what is stored, or with the newest."""
 
 
 class Subscriptions:
     """Who wants what in this process. `by_venue` and `by_symbol` hold the channels that clients subscribed to."""
 
     def __init__(
-        self, bus: Bus[Channel], fanout: Fanout, joins: Joins, directory: Directory, max_subscriptions: int
+        self,
+        bus: Bus[Channel],
+        fanout: Fanout,
+        joins: Joins,
+        directory: Directory,
+        max_subscriptions: int,
+        queue_bytes: int,
     ) -> None:
         self.bus, self.fanout, self.joins, self.directory = bus, fanout, joins, directory
         self.max_subscriptions = max_subscriptions
         self.by_venue: dict[str, dict[Channel, None]] = {}
         self.by_symbol: dict[tuple[str, str], dict[Channel, None]] = {}
         self.rates = Rates(fanout)
+        self.replays = Replays(bus, fanout, joins, queue_bytes)
         self.count = 0
         self._patterns: dict[str, dict[Subscriber, None]] = {}
 
-    def subscribe(
-        self,
-        subscriber: Subscriber,
-        names: list[object],
-        after: dict[str, object] | str | None = None,
-        request: RequestId = None,
-        max_rate: float | None = None,
-    ) -> None:
-        """Add channels and patterns, each at `max_rate` messages per second at most (None: all of them).
-
-        A channel that several of a client's subscriptions cover comes at the highest of their rates.
-        """
-        errors = Errors(request)
-        single = len(names) == 1
-        for name in names:
+    def subscribe(self, subscriber: Subscriber, op: Subscribe) -> None:
+        """Add channels and patterns, as `op` says (gateway/protocol.py)."""
+        errors = Errors(op.id)
+        try:
+            since = since_of(op)
+            replay = None if since is None else self.replays.open(subscriber, op.id, since, speed_of(op))
+        except RequestError as error:
+            errors.add(error, None)
+            errors.send(self.fanout, subscriber)
+            return
+        single = len(op.channels) == 1
+        for name in op.channels:
             try:
                 channel = parse_name(name)
                 check_allowed(subscriber, channel)
-                check_rate(channel, max_rate)
-                place = place_of(after, channel.name, single)
+                check_rate(channel, op.max_rate)
+                if since is not None:
+                    check_since(channel, since, single)
+                start: Start = replay or place_of(op.after, channel.name, single)
                 if is_pattern(channel):
-                    self._add_pattern(subscriber, channel.name, request, errors, max_rate, place)
+                    self._add_pattern(subscriber, channel.name, op, errors, start)
                 else:
-                    topic = self._add(subscriber, channel.name, request, None, place)
-                    _note_rate(subscriber, channel.name, max_rate)
-                    self._set_rate(subscriber, topic)
+                    topic = self._add(subscriber, channel.name, op.id, None, start)
+                    self.rates.note(subscriber, channel.name, op.max_rate)
+                    self.rates.choose(subscriber, topic)
             except RequestError as error:
                 errors.add(error, name)
         errors.send(self.fanout, subscriber)
+        if replay is not None:
+            self.replays.begin(replay)
         self.joins.pump(subscriber)
 
     def unsubscribe(self, subscriber: Subscriber, names: list[object], request: RequestId = None) -> None:
@@ -77,7 +96,7 @@ class Subscriptions:
                     self._remove_pattern(subscriber, channel.name)
                 else:
                     self._remove(subscriber, channel.name)
-                _note_rate(subscriber, channel.name, None)
+                self.rates.note(subscriber, channel.name, None)
                 acks.append(frame(Ack(op="unsubscribe", id=request, channel=channel.name)))
             except RequestError as error:
                 errors.add(error, name)
@@ -123,6 +142,20 @@ class Subscriptions:
                 errors.send(self.fanout, subscriber)
                 self.joins.pump(subscriber)
 
+    def channel_removed(self, name: str, channel: keys.Channel) -> None:
+        """A name that is published no more: whoever has it by a pattern alone is told that it is gone."""
+        topic = self.bus.topics.get(self.bus.keys.newest(name).encode())
+        if topic is None:
+            return
+        for pattern in patterns_of(channel):
+            for subscriber in list(self._patterns.get(pattern, ())):
+                have = subscriber.channels.get(topic, 0)
+                if have & PATTERN:
+                    self._reconsider(subscriber, topic, have)
+                    if topic not in subscriber.channels:
+                        gone = Ack(op="unsubscribe", channel=name, pattern=pattern)
+                        self.fanout.send(subscriber, frame(gone))
+
     # adding
 
     def _check_limit(self, subscriber: Subscriber) -> None:
@@ -131,19 +164,21 @@ class Subscriptions:
             detail = f"a connection may have {most} subscriptions"
             raise RequestError("too_many_subscriptions", detail)
 
-    def _add(
-        self, subscriber: Subscriber, name: str, request: RequestId, pattern: str | None, after: Position | None
-    ) -> Channel:
+    def _add(self, subscriber: Subscriber, name: str, request: RequestId, pattern: str | None, start: Start) -> Channel:
         channel = self.bus.topics.get(self.bus.keys.newest(name).encode())
         have = subscriber.channels.get(channel, 0) if channel is not None else 0
         if channel is not None and have:
+            if isinstance(start, Replay) and not pattern:
+                raise _already(name)
             subscriber.channels[channel] = have | (PATTERN if pattern else DIRECT)
-            self._set_rate(subscriber, channel)
+            self.rates.choose(subscriber, channel)
             if not pattern:
                 present = channel.newest is not None or (channel.book and channel.last is not None)
                 self.fanout.send(subscriber, self.joins.ack(channel, request, None, present=present))
             return channel
         self._check_limit(subscriber)
+        if isinstance(start, Replay):
+            self.replays.check(start)
         channel = self.bus.acquire(name)
         subscriber.channels[channel] = PATTERN if pattern else DIRECT
         self.count += 1
@@ -151,46 +186,31 @@ class Subscriptions:
         if channel.clients == 1:
             self.by_venue.setdefault(channel.venue, {})[channel] = None
             self.by_symbol.setdefault((channel.venue, channel.symbol), {})[channel] = None
-        self._set_rate(subscriber, channel)
-        self.joins.add(subscriber, channel, request, pattern, after)
+        self.rates.choose(subscriber, channel)
+        if isinstance(start, Replay):
+            self.replays.add(start, channel, pattern)
+        else:
+            self.joins.add(subscriber, channel, request, pattern, start)
         return channel
 
-    def _set_rate(self, subscriber: Subscriber, channel: Channel) -> None:
-        """Let the client's subscriptions that cover a channel decide how often it comes."""
-        if subscriber.rates is None and subscriber.rated is None:
-            return
-        own = subscriber.patterns or ()
-        names = [pattern for pattern in patterns_of(keys.parse_channel(channel.name)) if pattern in own]
-        if subscriber.channels[channel] & DIRECT:
-            names.append(channel.name)
-        known = subscriber.rates or {}
-        rates = [known[name] for name in names if name in known]
-        self.rates.assign(subscriber, channel, max(rates) if rates and len(rates) == len(names) else None)
-
-    def _add_pattern(
-        self,
-        subscriber: Subscriber,
-        pattern: str,
-        request: RequestId,
-        errors: Errors,
-        max_rate: float | None,
-        after: Position | None,
-    ) -> None:
+    def _add_pattern(self, subscriber: Subscriber, pattern: str, op: Subscribe, errors: Errors, start: Start) -> None:
         known = subscriber.patterns is not None and pattern in subscriber.patterns
+        if known and isinstance(start, Replay):
+            raise _already(pattern)
         if not known:
             self._check_limit(subscriber)
         names = self._readable(subscriber, self.directory.match(pattern))
-        self.fanout.send(subscriber, frame(Ack(op="subscribe", id=request, channel=pattern, matched=len(names))))
-        _note_rate(subscriber, pattern, max_rate)
+        self.fanout.send(subscriber, frame(Ack(op="subscribe", id=op.id, channel=pattern, matched=len(names))))
+        self.rates.note(subscriber, pattern, op.max_rate)
         if known:
             for channel in list(subscriber.channels):
-                self._set_rate(subscriber, channel)
+                self.rates.choose(subscriber, channel)
             return
         if subscriber.patterns is None:
             subscriber.patterns = set()
         subscriber.patterns.add(pattern)
         self._patterns.setdefault(pattern, {})[subscriber] = None
-        self._add_matches(subscriber, pattern, names, request, errors, after)
+        self._add_matches(subscriber, pattern, names, op.id, errors, start)
 
     def _readable(self, subscriber: Subscriber, names: list[str]) -> list[str]:
         grant = subscriber.grant
@@ -206,11 +226,11 @@ class Subscriptions:
         names: list[str],
         request: RequestId,
         errors: Errors,
-        after: Position | None = None,
+        start: Start = None,
     ) -> None:
         for name in names:
             try:
-                self._add(subscriber, name, request, pattern, after)
+                self._add(subscriber, name, request, pattern, start)
             except RequestError as error:
                 # Every further one would fail as well: one error says so.
                 errors.add(error, pattern)
@@ -249,7 +269,7 @@ class Subscriptions:
         have = have | PATTERN if covered else have & ~PATTERN
         if have:
             subscriber.channels[channel] = have
-            self._set_rate(subscriber, channel)
+            self.rates.choose(subscriber, channel)
             return
         self.fanout.settle(subscriber)  # nothing of the channel may follow the acknowledgement
         self._leave(subscriber, channel)
@@ -257,6 +277,7 @@ class Subscriptions:
     def _leave(self, subscriber: Subscriber, channel: Channel) -> None:
         del subscriber.channels[channel]
         self.joins.drop(subscriber, channel)
+        self.replays.drop(subscriber, channel)
         if subscriber.held is not None:
             subscriber.held.remove(channel)
         channel.leave(subscriber)
@@ -269,15 +290,8 @@ class Subscriptions:
         self.bus.release(channel)
 
 
-def _note_rate(subscriber: Subscriber, name: str, rate: float | None) -> None:
-    """Note how often the client wants what it subscribed as `name`."""
-    if rate is not None:
-        if subscriber.rates is None:
-            subscriber.rates = {}
-        subscriber.rates[name] = rate
-    elif subscriber.rates is not None:
-        subscriber.rates.pop(name, None)
-        subscriber.rates = subscriber.rates or None
+def _already(name: str) -> RequestError:
+    return RequestError("already_subscribed", f"{name} is subscribed; unsubscribe it to have what is stored")
 
 
 K = TypeVar("K")

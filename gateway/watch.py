@@ -118,6 +118,14 @@ class Watch:
             channel = self._followed[name] = self.bus.acquire(name)
             self.bus.join(channel, partial(self._joined, channel))
 
+    def unfollow(self, name: str) -> None:
+        """A symbol's status channel is published no more."""
+        channel = self._followed.get(name)
+        if channel is not None and channel.symbol != VENUE_WIDE:
+            del self._followed[name]
+            self.symbols.pop((channel.venue, channel.symbol), None)
+            self.bus.release(channel)
+
     def _joined(self, channel: Channel, joined: Joined) -> None:
         if not joined.payloads or joined.upto is None or (channel.last is not None and joined.upto <= channel.last):
             return
@@ -203,7 +211,12 @@ class Watch:
 
     async def _poll(self) -> None:
         # PING asks every node where there are several.
-        members, _ = await self.bus.call(pack("SMEMBERS", self.bus.keys.venues), pack("PING"))
+        count, members, _ = await self.bus.call(
+            pack("SCARD", self.bus.keys.channels), pack("SMEMBERS", self.bus.keys.venues), pack("PING")
+        )
+        if isinstance(count, int) and count != self.subscriptions.directory.count:
+            # Only additions are announced: where the numbers differ, a channel was retired.
+            await self.bus.learn_channels()
         known = [] if isinstance(members, RedisReplyError) else [name.decode(errors="replace") for name in members]
         for venue in known:
             self.follow(channel_name("status", venue, VENUE_WIDE))

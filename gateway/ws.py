@@ -1,8 +1,10 @@
 """The WebSocket endpoints: `/v1/ws`, and `/v1/ws/{symbol}`, which subscribes by its URL alone."""
 
 import asyncio
+from contextlib import suppress
 from typing import Any
 
+import msgspec
 from litestar import websocket
 from litestar.params import FromPath
 
@@ -12,44 +14,66 @@ from gateway.connection import Connection, EncodedConnection
 from gateway.errors import refusal
 from gateway.guard import MSGPACK
 from gateway.handover import handover_in, window_bits_in
-from gateway.protocol import CloseCode
+from gateway.names import since_of
+from gateway.protocol import CloseCode, Subscribe
 from gateway.runtime import runtime_of
-from hub.errors import RedisUnavailable, Refused
+from hub.errors import RedisUnavailable, Refused, RequestError
 
 __all__ = ["stream", "stream_symbol"]
 
 DEFAULT_KINDS = "quote,trade"
 FORMATS = ("json", MSGPACK)
+#: What a URL may say; the first one without a symbol, too.
+PARAMETERS = ("format", "kinds", "venues", "max_rate", "since", "speed")
 
 
 @websocket("/v1/ws")
 async def stream(socket: Socket) -> None:
     """Stream what the client subscribes to by messages (gateway/protocol.py)."""
-    await _serve(socket, [])
+    await _serve(socket, None)
 
 
 @websocket("/v1/ws/{symbol:str}")
 async def stream_symbol(socket: Socket, symbol: FromPath[str]) -> None:
-    """Stream one symbol. `kinds` (default quote,trade) and `venues` (default all) are comma-separated."""
-    kinds = socket.query_params.get("kinds", DEFAULT_KINDS)
-    venues = socket.query_params.get("venues", "*")
-    names: list[object] = [f"{kind}:{venue}:{symbol}" for kind in _words(kinds) for venue in _words(venues)]
-    await _serve(socket, names)
+    """Stream one symbol. `kinds` (default quote,trade) and `venues` (default all) are comma-separated; `max_rate`,
+    `since` and `speed` are as in a subscribe message."""
+    await _serve(socket, symbol)
+
+
+def _subscription(socket: Socket, symbol: str) -> Subscribe:
+    """Return the subscribe message that stands for the URL. Raises RequestError."""
+    query = socket.query_params
+    kinds, venues = _words(query.get("kinds", DEFAULT_KINDS)), _words(query.get("venues", "*"))
+    fields: dict[str, Any] = {"channels": [f"{kind}:{venue}:{symbol}" for kind in kinds for venue in venues]}
+    fields |= {name: query[name] for name in ("max_rate", "speed", "since") if name in query}
+    for name in ("max_rate", "speed"):
+        with suppress(KeyError, ValueError):
+            fields[name] = float(fields[name])
+    try:
+        op = msgspec.convert({"op": "subscribe", **fields}, Subscribe)
+    except msgspec.ValidationError as error:
+        raise RequestError("bad_parameter", str(error)) from error
+    since_of(op)
+    return op
 
 
 def _words(text: str) -> list[str]:
     return list(dict.fromkeys(word.strip() for word in text.split(",") if word.strip()))
 
 
-async def _serve(socket: Socket, names: list[object]) -> None:
+async def _serve(socket: Socket, symbol: str | None) -> None:
     runtime = runtime_of(socket.app)
     clients, gate, slot = runtime.clients, runtime.clients.gate, ""
     try:
         wanted = _format(socket)
         newcomer = await runtime.guard.connect(socket.scope, len(clients))
+        _check_parameters(socket, symbol)
+        first = _subscription(socket, symbol) if symbol is not None else None
         if gate is not None:
             slot = await gate.take_slot(newcomer.grant)
-    except (Refused, RedisUnavailable) as error:
+    except (RequestError, RedisUnavailable) as error:
+        if isinstance(error, RequestError) and not isinstance(error, Refused):
+            error = Refused(400, error.code, error.detail)
         code = error.code if isinstance(error, Refused) else "redis_unavailable"
         runtime.guard.note_refused(code, socket.scope)
         await _refuse(socket, error)
@@ -64,9 +88,9 @@ async def _serve(socket: Socket, names: list[object]) -> None:
         if client.bucket < 0:
             return
         if gate is not None:
-            gate.enter(client.subscriber, newcomer.grant, slot, names)
-        elif names:
-            runtime.subscriptions.subscribe(client.subscriber, names)
+            gate.enter(client.subscriber, newcomer.grant, slot, first)
+        elif first is not None:
+            runtime.subscriptions.subscribe(client.subscriber, first)
 
     def take_over(transport: asyncio.Transport) -> Connection:
         transport.set_write_buffer_limits(HIGH_WATER, LOW_WATER)
@@ -86,6 +110,16 @@ async def _serve(socket: Socket, names: list[object]) -> None:
     behind_asgi = AsgiConnection(clients, socket, encoding)
     welcome(behind_asgi)
     await behind_asgi.run()
+
+
+def _check_parameters(socket: Socket, symbol: str | None) -> None:
+    """Refuse what the URL cannot say: a typo must not look like a missing filter."""
+    allowed = PARAMETERS if symbol is not None else PARAMETERS[:1]
+    for name in socket.query_params if socket.scope["query_string"] else ():
+        if name not in allowed:
+            raise Refused(
+                400, "unknown_parameter", f"there is no parameter {name[:60]!r} here; allowed: {', '.join(allowed)}"
+            )
 
 
 def _format(socket: Socket) -> str:

@@ -82,6 +82,26 @@ class Bus(Generic[T]):
             raise ConnectionResetError("there is no connection to Redis")
         return await self._link.call(commands)
 
+    async def learn_channels(self) -> None:
+        """Read all names of channels, for `listener.channels_are`, which is called while the reply is read: in order
+        with the announcements around it. ConnectionError where Redis does not say.
+        """
+        if self._link is None:
+            raise ConnectionResetError("there is no connection to Redis")
+        learned: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+
+        def replied(replies: list[Any] | ConnectionError) -> None:
+            names = replies if isinstance(replies, ConnectionError) else replies[0]
+            if not isinstance(names, Exception):
+                self.listener.channels_are([name.decode(errors="replace") for name in names])
+            if not learned.done():
+                learned.set_result(names)
+
+        self._link.send(pack(b"SMEMBERS", self._channels_key), 1, replied)
+        outcome = await learned
+        if isinstance(outcome, Exception):
+            raise ConnectionResetError(f"the channels cannot be read: {outcome}")
+
     # subscriptions
 
     def acquire(self, name: str) -> T:
@@ -240,10 +260,10 @@ class Bus(Generic[T]):
         link = await connect(self.url, self._on_push, name="tickwire-bus")
         try:
             self._resubscribe(link)
-            (members,) = await link.call([pack(b"SMEMBERS", self._channels_key)])
-            if isinstance(members, RedisReplyError):
-                raise RedisUnavailable(mask_url(self.url), str(members))
-            self.listener.channels_added([name.decode(errors="replace") for name in members])
+            try:
+                await self.learn_channels()
+            except ConnectionError as error:
+                raise RedisUnavailable(mask_url(self.url), str(error)) from error
             await self._rejoin(link)
         except BaseException:
             self._link = None

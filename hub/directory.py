@@ -1,11 +1,14 @@
-"""All channels that ever had a message, and the patterns that stand for them. Pure.
+"""All channels that are published, and the patterns that stand for them. Pure.
 
 In a pattern `*` stands for every venue except `all`, or for every symbol; the symbol `*` of kind `status` is no
 pattern but the venue as a whole.
 """
 
+from collections.abc import Set
+
 from hub.errors import RequestError
-from hub.keys import ALL_VENUES, Channel, parse_channel
+from hub.keys import ALL_VENUES, Channel, channel_name, parse_channel
+from hub.model import KINDS
 
 __all__ = ["Directory", "is_pattern", "patterns_of"]
 
@@ -31,7 +34,13 @@ class Directory:
         self.names: dict[str, Channel] = {}
         self.symbols: dict[str, set[str]] = {}  # symbol -> venues
         self.venues: dict[str, set[str]] = {}  # venue -> symbols
-        self._matches: dict[str, list[str]] = {}
+        self._matches: dict[str, dict[str, None]] = {}
+        self._unreadable: set[str] = set()
+
+    @property
+    def count(self) -> int:
+        """How many names were added, those that are no channels included."""
+        return len(self.names) + len(self._unreadable)
 
     def add(self, name: str) -> Channel | None:
         """Note a name; returns its parts, None where it is known already or no channel."""
@@ -40,15 +49,40 @@ class Directory:
         try:
             channel = parse_channel(name)
         except RequestError:
+            self._unreadable.add(name)
             return None
         self.names[name] = channel
         for pattern in patterns_of(channel):
-            self._matches.setdefault(pattern, []).append(name)
+            self._matches.setdefault(pattern, {})[name] = None
         if channel.symbol != "*":
             self.symbols.setdefault(channel.symbol, set()).add(channel.venue)
             self.venues.setdefault(channel.venue, set()).add(channel.symbol)
         return channel
 
+    def retain(self, known: Set[str]) -> list[tuple[str, Channel]]:
+        """Forget all names but those in `known`; returns the channels that are gone."""
+        self._unreadable &= known
+        gone = [(name, channel) for name, channel in self.names.items() if name not in known]
+        for name, channel in gone:
+            del self.names[name]
+            for pattern in patterns_of(channel):
+                self._matches[pattern].pop(name, None)
+                if not self._matches[pattern]:
+                    del self._matches[pattern]
+        for _, channel in gone:
+            venue, symbol = channel.venue, channel.symbol
+            if symbol != "*" and not any(channel_name(kind, venue, symbol) in self.names for kind in KINDS):
+                _discard(self.symbols, symbol, venue)
+                _discard(self.venues, venue, symbol)
+        return gone
+
     def match(self, pattern: str) -> list[str]:
         """Return the channels `pattern` stands for now, oldest first."""
         return list(self._matches.get(pattern, ()))
+
+
+def _discard(index: dict[str, set[str]], key: str, value: str) -> None:
+    found = index.get(key, set())
+    found.discard(value)
+    if not found:
+        index.pop(key, None)

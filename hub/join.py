@@ -5,7 +5,7 @@ full snapshot and the log's tail after it, or the log after an id. Where the log
 that is a gap, answered with the newest (of a book: a snapshot) instead.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final, Protocol
 
 from msgspec import Struct
@@ -13,10 +13,11 @@ from msgspec import Struct
 from hub.link import pack
 from hub.position import Position, follows, format_position, parse_position, position_in
 
-__all__ = ["NOTHING", "REPLAY_MAX", "Join", "Joined", "Source"]
+__all__ = ["NOTHING", "REPLAY_MAX", "Join", "Joined", "Source", "events_in", "is_snapshot"]
 
 #: Events one replay reads at most; what is further back counts as beyond the log.
 REPLAY_MAX = 10_000
+_SNAPSHOT: Final = b'"action":"snapshot"'
 #: The position of a reader who knows that there was nothing before.
 NOTHING: Final[Position] = (0, 0)
 #: A snapshot may be replaced and the log trimmed between the two reads of a book; then both are made again.
@@ -114,7 +115,7 @@ class Join:
 
     def _range(self, entries: list[Any] | None) -> None:
         assert self.after is not None
-        events = _events(entries)
+        events = events_in(entries)
         if events and events[0][0] == self.after:
             events = events[1:]
             fits = True
@@ -131,7 +132,7 @@ class Join:
 
     def _tail(self, entries: list[Any] | None) -> None:
         assert self.joined.upto is not None
-        events = _events(entries)
+        events = events_in(entries)
         if events and (len(events) > REPLAY_MAX or not follows(self.joined.upto, events[0][0])):
             self.attempts += 1
             self.joined = Joined(gap=self.joined.gap, based=False)
@@ -151,7 +152,12 @@ class Join:
             return None
 
 
-def _events(entries: list[Any] | None) -> list[tuple[Position, bytes]]:
+def is_snapshot(payload: bytes, head: bytes) -> bool:
+    """Tell, without decoding, whether a message of the book with this `head` is a snapshot."""
+    return _SNAPSHOT in payload[: len(head) + 160]
+
+
+def events_in(entries: Sequence[Any] | None) -> list[tuple[Position, bytes]]:
     """Return (position, payload) of Stream entries; an entry without payload is no message of ours."""
     found = []
     for entry, fields in entries or ():

@@ -47,7 +47,10 @@ class Listener(Protocol[T]):
         """Messages after `last` are lost; `joined` is what there is instead (for a book, a new snapshot)."""
 
     def channels_added(self, names: Iterable[str]) -> None:
-        """Names that md:channels holds, or was just given."""
+        """Names that md:channels was just given."""
+
+    def channels_are(self, names: Iterable[str]) -> None:
+        """All names that md:channels holds: what is not among them is published no more."""
 
     def connected(self) -> None:
         """The bus is usable; every topic is joined again."""

@@ -25,6 +25,8 @@ class Keeper:
 
     def channels_added(self, names: Iterable[str]) -> None: ...
 
+    def channels_are(self, names: Iterable[str]) -> None: ...
+
     def connected(self) -> None: ...
 
     def disconnected(self, reason: str) -> None: ...
@@ -49,6 +51,9 @@ class Client:
         self.subscriber.closed = True
         for channel in list(self.subscriber.channels):
             channel.leave(self.subscriber)
+
+    def unsent(self) -> int:
+        return 0
 
     @property
     def got(self) -> list[dict[str, Any]]:

@@ -41,6 +41,9 @@ class Ears:
     def channels_added(self, names: Iterable[str]) -> None:
         self.names |= set(names)
 
+    def channels_are(self, names: Iterable[str]) -> None:
+        self.names = set(names)
+
     def connected(self) -> None:
         self.links.append("up")
 
