@@ -25,6 +25,7 @@ __all__ = [
     "Limits",
     "LoggedIn",
     "Peek",
+    "Refusal",
     "Refused",
     "Revised",
     "Rotate",
@@ -76,7 +77,7 @@ class Fetch(Struct, frozen=True, gc=False, kw_only=True):
 
     `resource` is the adapter's name for it, `weight` what the venue charges. `path` is below `rest_url`, or a whole URL
     where the venue has more than one host. With `body` it is a POST of JSON. `interval` and `start` (int ns) tell
-    candles apart.
+    candles apart. `instruments`: those of a request that is about several.
     """
 
     resource: str
@@ -87,6 +88,19 @@ class Fetch(Struct, frozen=True, gc=False, kw_only=True):
     interval: str = ""
     start: int = 0
     body: bytes | None = None
+    instruments: tuple[Instrument, ...] = ()
+
+
+class Refusal(Struct, frozen=True, gc=False):
+    """An answer of REST that is none, whatever its HTTP status.
+
+    With `pause_s` the venue asks for that much silence; without it, it will not answer this request later either:
+    `venue_wide` says that it will not answer any (a wrong key), else that it has no answer to this one.
+    """
+
+    reason: str
+    pause_s: float | None = None
+    venue_wide: bool = False
 
 
 class BookUpdate(Struct, frozen=True, gc=False):
@@ -209,6 +223,8 @@ class Adapter(ABC):
     """intervals the venue's REST has candles for"""
     candles_per_fetch: ClassVar[int] = 1000
     """the most candles that one `candles_fetch` brings"""
+    candle_reach: ClassVar[int] = 0
+    """the venue tells just so many of its newest candles of an interval; 0: all it has"""
     trade_ids_contiguous: bool = False
     """the venue numbers a symbol's trades without holes; an instance that reads a form with holes says so"""
     trade_ids_unique: ClassVar[bool] = True
@@ -221,6 +237,8 @@ class Adapter(ABC):
     """the venue keeps just so many levels a side and sends those that move into this window again"""
     credentials_env: ClassVar[tuple[str, ...]] = ()
     """environment variables with the keys the venue wants, in the order of `credentials`"""
+    polled: ClassVar[bool] = False
+    """the venue has no stream: what is due is asked for (feeds/poller.py)"""
 
     def __init__(
         self,
@@ -238,6 +256,16 @@ class Adapter(ABC):
     def rest_headers(cls, credentials: Sequence[str]) -> dict[str, str]:
         """Return the headers that every REST request carries."""
         return {}
+
+    @classmethod
+    def rest_query(cls, credentials: Sequence[str]) -> dict[str, str]:
+        """Return the query parameters that every REST request carries; they stand in no URL that is kept or shown."""
+        return {}
+
+    @classmethod
+    def refusal(cls, status: int, body: bytes) -> Refusal | None:
+        """Recognise an answer that is none; None where `body` is what was asked for, or `status` says it all."""
+        return None
 
     @classmethod
     def endpoint_of(cls, kind: str, instrument: Instrument) -> str:
@@ -260,6 +288,11 @@ class Adapter(ABC):
     @abstractmethod
     def instruments_fetches(cls) -> list[Fetch]:
         """Ask for the lists of instruments; several where the venue divides them."""
+
+    @classmethod
+    def on_list(cls, instrument: Instrument) -> bool:
+        """Tell whether the lists of instruments would have it: what they never had is not delisted by them."""
+        return True
 
     @classmethod
     def next_page(cls, fetch: Fetch, body: bytes) -> Fetch | None:

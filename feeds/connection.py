@@ -210,6 +210,7 @@ class Connection:
                 self._bad_frame(error, payload)
                 continue
             if events:
+                source.heard = now
                 if type(events[0]) in _ANSWERS:
                     self._notice(events, now)
                 intents = feed(source, events)

@@ -99,6 +99,8 @@ class Normalizer:
                 self.pipeline.counters["wire_errors"] += 1
                 self._warn_once(f"unreadable frame skipped: {error}")
                 continue
+            if events:
+                self._source.heard = self._clock
             self._take(events)
         while self._due:
             self._advance(self._due[0][0])

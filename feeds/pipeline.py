@@ -5,10 +5,8 @@ time comes in with each call.
 """
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
-
-from msgspec.structs import replace
 
 from feeds.adapter import (
     Adapter,
@@ -22,12 +20,13 @@ from feeds.adapter import (
 )
 from feeds.books import BookKeeper, Sink
 from feeds.cadence import Cadence
+from feeds.open_candles import OpenCandles
 from feeds.turns import HELD_MAX, Turns
-from hub.candles import CandleBuilder, Due
+from hub.candles import CandleBuilder, Due, is_empty
 from hub.config import BookSettings, CandleSettings
 from hub.instruments import Instrument
 from hub.intervals import NS_PER_MS, NS_PER_S
-from hub.model import CANDLE_TYPES, Candle, Mark, Quote, State, Status, Ticker, Trade, kind_of
+from hub.model import CANDLE_TYPES, Candle, Mark, Quote, State, Status, Ticker, Trade
 from hub.sequence import TradeIds
 from hub.statuses import StatusBoard
 
@@ -45,14 +44,16 @@ REFRESH_GAP_NS = 10 * NS_PER_S
 class Source:
     """One connection as the pipeline sees it. The higher `generation` wins where two deliver the same.
 
-    `kinds` are those it carries, where the venue has several endpoints; empty: all.
+    `kinds` are those it carries, where the venue has several endpoints; empty: all. `heard` is when its last data came
+    and `flows` since when the venue sends it, int ns; 0: not yet.
     """
 
-    __slots__ = ("adapter", "cause", "generation", "has_trades")
+    __slots__ = ("adapter", "cause", "flows", "generation", "has_trades", "heard")
 
     def __init__(self, adapter: Adapter, generation: int, kinds: Iterable[str] = ()) -> None:
         self.adapter = adapter
         self.generation = generation
+        self.heard = self.flows = 0
         self.cause = ",".join(sorted(set(kinds)))
         """what a status of this connection is kept under: that of another endpoint does not take it back"""
         self.has_trades = not self.cause or not {"trade", "candle"}.isdisjoint(kinds)
@@ -137,7 +138,11 @@ class Pipeline:
         if "candle" in self.kinds:
             grace = self._candles.grace_ms * NS_PER_MS
             quoted = instrument.size_unit == "quote"
-            candles = CandleBuilder(self.venue, symbol, self._candles.intervals, grace, quoted=quoted)
+            wanted = self._candles
+            candles = CandleBuilder(
+                self.venue, symbol, wanted.intervals, grace,
+                quoted=quoted, empty=wanted.empty, due_max=wanted.repair_max,
+            )  # fmt: skip
         ids = TradeIds(contiguous=self.adapter.trade_ids_contiguous)
         self._symbols[symbol] = _Symbol(instrument, keeper, candles, ids)
 
@@ -196,6 +201,11 @@ class Pipeline:
         self._symbols[symbol].has_book = False
 
     @property
+    def flat(self) -> bool:
+        """Tell whether intervals without trades have candles."""
+        return self._candles.empty == "flat"
+
+    @property
     def books_live(self) -> int:
         return sum(state.keeper.live for state in self._symbols.values())
 
@@ -225,7 +235,8 @@ class Pipeline:
         return (fetch,)
 
     def _candle(self, source: Source, candle: Candle) -> Sequence[Intent]:
-        self.sink.publish(candle)
+        if self.flat or not is_empty(candle):
+            self.sink.publish(candle)
         return ()
 
     def _trade(self, source: Source, trade: Trade) -> Sequence[Intent]:
@@ -239,7 +250,10 @@ class Pipeline:
             state.turns.held.pop(_name_of(trade), None)
         at = trade.ts_event if trade.ts_event is not None else trade.ts_recv
         contiguous = source.adapter.trade_ids_contiguous
+        before = state.trade_ids.last
         missing = state.trade_ids.missing_before(trade.trade_id) if contiguous else None
+        if state.candles is not None and state.candles.doubtful and state.trade_ids.last != before:
+            state.candles.judged(whole=missing is None)
         if missing is not None:
             self._trades_lost(state, missing, trade, at)
         state.trade_at = max(state.trade_at, at)
@@ -400,18 +414,34 @@ class Pipeline:
             symbol = state.instrument.symbol
             self._say(self.board.mark(symbol, None, "stale", reason, now, cause=source.cause))
             state.streams_lost.add(source.cause)
-            if state.candles is not None and source.has_trades:
-                state.candles.uncovered(now)
+            self._uncovered(state, source, now)
             if state.keeper.live and state.book_owner in (source, None):
                 self._resyncing(state, reason, now)
             self._pass_turn(state, source, successor)
 
     def handed_over(self, source: Source, successor: Source, symbols: Iterable[str], reason: str, now: int) -> None:
         """`source` is gone; every stream of `symbols` came by `successor` before. Books may be missing still."""
+        late = source.heard and source.heard < successor.flows
         for state in self._states(symbols):
+            if late and source.has_trades:
+                # It may have been dead before the next one began.
+                self._uncovered(state, source, now)
+                self.covered([state.instrument.symbol], successor.flows)
             if state.keeper.live and state.book_owner is source:
                 self._resyncing(state, reason, now)
             self._pass_turn(state, source, successor)
+
+    def stopped(self, source: Source, symbols: Iterable[str], now: int) -> None:
+        """The hub itself ends the connection that carried `symbols`."""
+        for state in self._states(symbols):
+            self._uncovered(state, source, now)
+
+    def _uncovered(self, state: _Symbol, source: Source, now: int) -> None:
+        """Trades may be missing since the last data of `source`: that it was dead is often noticed late."""
+        if state.candles is not None and source.has_trades:
+            provable = source.adapter.trade_ids_contiguous and state.trade_ids.last is not None
+            since = min(source.heard or now, now) - self._candles.grace_ms * NS_PER_MS
+            state.candles.uncovered(since, provable=provable)
 
     def abandoned(self, source: Source, carrier: Source, symbols: Iterable[str], now: int) -> list[Intent]:
         """`source` was to replace `carrier` and did not become ready; returns what rebuilds the books it had."""
@@ -435,6 +465,11 @@ class Pipeline:
         if symbol in self._symbols:
             self._say(self.board.mark(symbol, kind, "down", reason, now, cause="refused"))
 
+    def judged(self, symbol: str, kind: str, state: State, reason: str, now: int) -> None:
+        """What is polled of `symbol` is in `state`, as its schedule says."""
+        if symbol in self._symbols:
+            self._say(self.board.mark(symbol, kind, state, reason, now, cause="schedule"))
+
     def accepted(self, symbol: str, kind: str, now: int) -> None:
         """What was refused before came to be."""
         if symbol in self._symbols:
@@ -448,6 +483,7 @@ class Pipeline:
                 continue
             self._say(self.board.mark(symbol, None, "live", "streams are back", now, cause=source.cause))
             state.streams_lost.discard(source.cause)
+        source.flows = source.flows or now
         if source.has_trades:
             self.covered(symbols, now)
 
@@ -461,11 +497,38 @@ class Pipeline:
     def repaired(self, candle: Candle) -> None:
         """Publish a candle that the venue told, as a revision where one was published before."""
         state = self._symbols.get(candle.symbol)
-        if state is None:
-            return
-        builder = state.candles
-        revision = builder.revise(kind_of(candle).partition(".")[2], candle.start) if builder is not None else 0
-        self.sink.publish(replace(candle, revision=revision))
+        if state is not None and state.candles is not None:
+            for told in state.candles.told(candle):
+                self.sink.publish(told)
+
+    # over a restart
+
+    def candles_to_keep(self) -> dict[str, OpenCandles]:
+        """Return by symbol what the next run needs to go on with the candles; every connection was `stopped`."""
+        return {
+            symbol: OpenCandles(state.candles.save(), state.trade_at, state.trade_ids.last, state.trade_ids.newest())
+            for symbol, state in self._symbols.items()
+            if state.candles is not None and state.trade_at
+        }
+
+    def go_on(self, symbol: str, kept: OpenCandles) -> bool:
+        """Go on with the candles of an earlier run; False where they cannot be used. Before the first connection."""
+        state = self._symbols[symbol]
+        # Where ids cannot tell what came before, the time does.
+        floor = 0 if self.adapter.trade_ids_contiguous else kept.since
+        if state.candles is None or not state.candles.restore(kept.candles, floor):
+            return False
+        state.trade_at = kept.trade_at
+        for trade_id in kept.trade_ids:
+            state.trade_ids.new(trade_id)
+        state.trade_ids.last = kept.last_id
+        return True
+
+    def ask_since(self, symbol: str, starts: Mapping[str, int]) -> None:
+        """Ask the venue for the candles after those of `starts` (interval -> int ns), the last that were told."""
+        state = self._symbols[symbol]
+        if state.candles is not None:
+            state.candles.resume_after(starts)
 
     def venue_state(self, state: State, reason: str, now: int) -> None:
         self._say(self.board.mark("*", None, state, reason, now))

@@ -9,9 +9,9 @@ import logging
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 from redis.asyncio import Redis
@@ -19,21 +19,25 @@ from redis.exceptions import RedisError
 
 from feeds.adapter import Adapter
 from feeds.backoff import Backoff
+from feeds.candle_store import CandleStore
+from feeds.connection import Connection
 from feeds.fetches import FetchQueue
 from feeds.pipeline import Pipeline
-from feeds.registry import ADAPTERS, adapter_of, credentials_of
+from feeds.registry import VENUES, adapter_of, credentials_of
+from feeds.repairs import Repairs
 from feeds.rest import RestClient, SharedLimiter
 from feeds.runner import Runner
 from hub.config import Settings, VenueSettings
 from hub.errors import ConfigError, FetchError, WireError
 from hub.history import open_history
+from hub.instrument_store import InstrumentStore
 from hub.instruments import Instrument, InstrumentTable
 from hub.keys import VENUE_WIDE, Keys, channel_name, parse_channel
 from hub.lease import Lease, new_holder
 from hub.metrics import serve_metrics
 from hub.publisher import Publisher
 from hub.redisio import check, command_client
-from hub.venues import ChannelReport, FeedReport
+from hub.venues import BudgetReport, ChannelReport, FeedReport
 
 __all__ = ["Feed"]
 
@@ -44,6 +48,18 @@ PULSE_S = 1.0
 READERS_S = 2.0
 
 
+class VenueRunner(Protocol):
+    """Runner, and feeds.polled.PollRunner."""
+
+    @property
+    def reconnects(self) -> int: ...
+    @property
+    def connections(self) -> Sequence[Connection]: ...
+    async def run(self) -> None: ...
+    def add(self, rows: Sequence[Instrument]) -> None: ...
+    async def remove(self, symbols: Collection[str], reason: str) -> None: ...
+
+
 class Feed:
     """Everything one venue's process does. `run` returns when cancelled, after a flush."""
 
@@ -51,23 +67,24 @@ class Feed:
         """`reload` reads the settings again, on SIGHUP."""
         self.venue = venue
         self.reload = reload
-        self.adapter: type[Adapter] = adapter_of(venue, settings.venues.get(venue, VenueSettings()).feed)
         self.settings = settings
         self.own: VenueSettings = settings.venues.get(venue, VenueSettings())
+        self.adapter: type[Adapter] = adapter_of(venue, self.own.feed, self.own.plan)
         if not self.own.enabled:
             raise ConfigError(f"venues.{venue}.enabled is false: nothing to run")
         self.keys = Keys(settings.redis.prefix)
         self.symbols = self.own.symbols or list(self.adapter.default_symbols)
         self.redis: Redis = command_client(settings.redis.address)
         self.lease = Lease(self.redis, self.keys, venue, new_holder())
+        self.store = InstrumentStore(self.redis, self.keys)
+        self.credentials = credentials_of(self.adapter)
         limits = self.adapter.limits
-        budget = SharedLimiter(self.redis, self.keys, venue, "rest", limits.rest_weight, limits.rest_window_s)
-        self.rest = RestClient(self.adapter, budget, self.own.rest_url, credentials_of(self.adapter))
+        self.rest = RestClient(self.adapter, self._limiter(), self.own.rest_url, self.credentials)
         self.connects = SharedLimiter(
             self.redis, self.keys, venue, "connects", limits.connects, limits.connects_window_s
         )
-        self.credentials = credentials_of(self.adapter)
-        self.runner: Runner | None = None
+        self.candles = CandleStore(self.redis, self.keys, venue, self._asked_for())
+        self.runner: VenueRunner | None = None
         self.rows: list[Instrument] = []
         self.readers: Counter[str] = Counter()
         """by symbol, while books are missing"""
@@ -90,9 +107,7 @@ class Feed:
             self.settings.history,
             self._new_epoch,
         )
-        self.pipeline = Pipeline(
-            self.adapter, self.own.kinds, self.settings.books, self.settings.candles, self.publisher
-        )
+        self.pipeline = self._pipeline()
         self.fetches = FetchQueue(self.rest, self.pipeline.counters, self.readers.__getitem__)
         self._serve_metrics()
         try:
@@ -115,6 +130,7 @@ class Feed:
                 if not publishing.done():
                     self.pipeline.venue_state("down", "the feed was stopped", time.time_ns())
                     await asyncio.shield(self.publisher.drain())
+                    await asyncio.shield(self.candles.keep(self.pipeline))
                 publishing.cancel()
 
     async def _end(self) -> None:
@@ -132,7 +148,21 @@ class Feed:
         self.publisher.know(rows)
         for row in rows:
             self.pipeline.add(row)
-        self.runner = Runner(
+        await self.candles.go_on(self.pipeline)
+        self.runner = await self._make_runner(rows)
+        await self.runner.run()
+
+    # what is different where a venue is polled (feeds/polled_feed.py)
+
+    def _limiter(self) -> SharedLimiter:
+        limits = self.adapter.limits
+        return SharedLimiter(self.redis, self.keys, self.venue, "rest", limits.rest_weight, limits.rest_window_s)
+
+    def _pipeline(self) -> Pipeline:
+        return Pipeline(self.adapter, self.own.kinds, self.settings.books, self.settings.candles, self.publisher)
+
+    async def _make_runner(self, rows: Sequence[Instrument]) -> VenueRunner:
+        return Runner(
             self.adapter,
             rows,
             self.pipeline,
@@ -142,7 +172,12 @@ class Feed:
             self.settings.books.levels,
             self.credentials,
         )
-        await self.runner.run()
+
+    def _asked_for(self) -> frozenset[str]:
+        """Return the candle intervals that the venue is asked for where trades were missed."""
+        wanted = self.settings.candles
+        asked = "candle" in self.own.kinds and wanted.repair_max > 0
+        return Repairs.intervals(self.adapter).intersection(wanted.intervals) if asked else frozenset()
 
     # symbols that come and go
 
@@ -185,7 +220,10 @@ class Feed:
         for symbol in removed:
             self.publisher.retire_all(symbol)
         self.publisher.know(rows)
+        told = await self.candles.last_told([row.symbol for row in rows])
         self.runner.add(rows)
+        for symbol, starts in told.items():
+            self.pipeline.ask_since(symbol, starts)
         found = {row.symbol for row in rows}
         self.symbols = [symbol for symbol in wanted if symbol not in added or symbol in found]
         log.info("symbols changed venue=%s added=%s removed=%s", self.venue, ",".join(sorted(found)), ",".join(removed))
@@ -240,26 +278,26 @@ class Feed:
         self.rows = list(table)
         rejected = len(table.rejected)
         log.info("instruments loaded venue=%s count=%d rejected=%d", self.venue, len(table), rejected)
-        await self._store(self.rows)
+        await self._store(self.rows, whole=True)
         return table
 
-    async def _store(self, rows: Sequence[Instrument]) -> None:
-        key = self.keys.instruments(self.venue)
-        encoded = {row.symbol: msgspec.json.encode(row) for row in rows}
+    async def _store(self, rows: Sequence[Instrument], *, whole: bool = False) -> None:
+        """Store `rows`; `whole`: the venue lists no others."""
+        expected = self.adapter.on_list if whole else None
         try:
-            async with self.redis.pipeline(transaction=True) as pipe:
-                pipe.delete(key)
-                if encoded:
-                    pipe.hset(key, mapping=encoded)  # type: ignore[arg-type]  # bytes values are fine
-                # Rows outlive the feed, so that readers can name what is down; a venue not run for a month goes.
-                pipe.expire(key, 30 * 86_400)
-                await pipe.execute()
+            merged = await self.store.store(
+                self.venue, rows, sorted(self.adapter.candle_intervals), time.time_ns(), expected
+            )
         except (RedisError, OSError) as error:
             log.warning("instruments not stored venue=%s error=%s", self.venue, error)
+            return
+        if merged.doubt:
+            log.warning("list of instruments in doubt venue=%s reason=%s", self.venue, merged.doubt)
 
     async def _pulse(self) -> None:
         while True:
             try:
+                self._rest_used = await self.budget.used()
                 await self.lease.renew(self.publisher.epoch, msgspec.json.encode(self.report()))
             except (RedisError, OSError) as error:
                 log.warning("pulse missed venue=%s error=%s", self.venue, error)
@@ -289,13 +327,17 @@ class Feed:
             kinds=kinds,
             counters=dict(counters),
             rest_banned_until=banned if banned is not None and banned > time.time() * 1000 else None,
+            latency=self.publisher.latencies.report(),
+            budget=[
+                BudgetReport(limit=self.budget.capacity, window_s=self.budget.window_s, used=self._rest_used),
+            ],
             ts=time.time_ns(),
         )
 
     def _serve_metrics(self) -> None:
         base = self.settings.metrics.port_base
         if base:
-            port = base + sorted(ADAPTERS).index(self.venue)
+            port = base + sorted(VENUES).index(self.venue)
             serve_metrics(self.report, self.settings.metrics.host, port)
             log.info("metrics venue=%s port=%d", self.venue, port)
 

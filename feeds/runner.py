@@ -9,7 +9,7 @@ from feeds.adapter import Adapter, Fetch, Subscription
 from feeds.connection import Connection
 from feeds.fetches import FetchQueue
 from feeds.pipeline import Pipeline
-from feeds.repairs import Repairs
+from feeds.repairs import Repairs, Request
 from feeds.rest import LocalLimiter
 from feeds.shard import Shard
 from feeds.sharding import by_endpoint, by_symbol, shards, url_of
@@ -45,7 +45,7 @@ class Runner:
         self.fetches, self.connects, self.book_levels = fetches, connects, book_levels
         self.ws_url, self.credentials = ws_url, credentials
         self.shards: list[Shard] = []
-        self.repairs = Repairs(adapter)
+        self.repairs = Repairs(adapter, pipeline.counters, flat=pipeline.flat)
         self._ended = 0
         self._first = list(instruments)
         self._generation = 0
@@ -174,26 +174,27 @@ class Runner:
     async def _ticks(self) -> None:
         while True:
             await asyncio.sleep(TICK_S)
-            for instrument, due in self.pipeline.tick(time.time_ns()):
+            now = time.time_ns()
+            for instrument, due in self.pipeline.tick(now):
                 self.repairs.add(instrument, due)
             if any(connection.settled for connection in self.connections):
-                for fetch, starts in self.repairs.take():
-                    self._repair(fetch, starts)
+                for request in self.repairs.take(now):
+                    self._repair(request)
+            self.repairs.expire(now)
 
-    def _repair(self, fetch: Fetch, starts: frozenset[int]) -> None:
+    def _repair(self, request: Request) -> None:
         def done(fetch: Fetch, body: bytes) -> None:
+            now = time.time_ns()
             assert fetch.instrument is not None
             try:
-                events = self._adapter([Subscription("candle", fetch.instrument)], "").snapshot(
-                    fetch, body, time.time_ns()
-                )
+                events = self._adapter([Subscription("candle", fetch.instrument)], "").snapshot(fetch, body, now)
             except WireError as error:
                 self.pipeline.counters["wire_errors"] += 1
                 log.warning("candles not repaired %s", error)
-                return
-            for candle in events:
-                if isinstance(candle, Candle) and candle.start in starts:
-                    self.pipeline.counters["candles_repaired"] += 1
-                    self.pipeline.repaired(candle)
+                events = []
+            candles = [event for event in events if isinstance(event, Candle)]
+            for candle in self.repairs.answered(request, candles, now):
+                self.pipeline.counters["candles_repaired"] += 1
+                self.pipeline.repaired(candle)
 
-        self.fetches.submit(fetch, done, lambda: True)
+        self.fetches.submit(request.fetch, done, lambda: self.repairs.waits_for(request))

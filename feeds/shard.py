@@ -115,6 +115,9 @@ class Shard:
             while await self._until_rotation(connection, task, backoff):
                 connection, task = await self._rotate(connection, task)
             return connection, await task
+        except asyncio.CancelledError:
+            self.pipeline.stopped(connection.source, connection.symbols, time.time_ns())
+            raise
         finally:
             self._drop(connection)
             await _end(task)

@@ -17,6 +17,7 @@ import msgspec
 from msgspec import Struct, field
 
 from hub.access import AuthSettings, LimitSettings, check_access
+from hub.consolidator.settings import ConsolidatorSettings, check_consolidator
 from hub.errors import ConfigError
 from hub.intervals import INTERVALS
 from hub.model import KINDS
@@ -26,6 +27,7 @@ __all__ = [
     "CandleSettings",
     "GatewaySettings",
     "HistorySettings",
+    "InstrumentsSettings",
     "LogSettings",
     "MetricsSettings",
     "PublisherSettings",
@@ -64,7 +66,8 @@ class RedisSettings(_Settings, frozen=True):
 
 class VenueSettings(_Settings, frozen=True):
     """One venue. Empty `ws_url`/`rest_url` mean the venue's own; `symbols` are canonical; `feed` names another of the
-    venue's feeds (coinbase: exchange; alpaca: sip)."""
+    venue's feeds (coinbase: exchange; alpaca: sip, rest; coingecko: prices, tickers). Of venues that are polled: `plan`
+    is what was bought (empty: the smallest), `poll_s` the wish for the time between two polls (0: the venue's own)."""
 
     enabled: bool = True
     symbols: list[str] = []
@@ -72,6 +75,15 @@ class VenueSettings(_Settings, frozen=True):
     feed: str = ""
     ws_url: str = ""
     rest_url: str = ""
+    plan: str = ""
+    poll_s: float = 0.0
+
+
+class InstrumentsSettings(_Settings, frozen=True):
+    """Lists of instruments are renewed each `every_s`, of `venues` or, where that is empty, of those with a feed."""
+
+    every_s: float = 3600.0
+    venues: list[str] = []
 
 
 class BookSettings(_Settings, frozen=True):
@@ -86,11 +98,15 @@ class BookSettings(_Settings, frozen=True):
 
 
 class CandleSettings(_Settings, frozen=True):
-    """`grace_ms` after an interval's end the candle closes; `forming_per_s` bounds updates of open candles."""
+    """`grace_ms` after an interval's end the candle closes; `forming_per_s` bounds updates of open candles. `empty`:
+    intervals without trades have no candle (skip), or one that repeats the last close (flat). `repair_max` bounds the
+    candles per symbol and interval that the venue is asked for after a gap and at the start."""
 
     intervals: list[str] = field(default_factory=lambda: ["1s", "10s", "1m", "5m", "15m", "1h", "1d"])
     grace_ms: int = 1500
     forming_per_s: float = 4.0
+    empty: Literal["skip", "flat"] = "skip"
+    repair_max: int = 500
 
 
 class HistorySettings(_Settings, frozen=True):
@@ -152,10 +168,12 @@ class LogSettings(_Settings, frozen=True):
 
 
 class MetricsSettings(_Settings, frozen=True):
-    """Feeds serve Prometheus text on `host` at `port_base` plus their place in the sorted venue list; 0: not at all."""
+    """Feeds serve Prometheus text on `host` at `port_base` plus their place in the sorted venue list, the consolidator
+    at `consolidator_port`; 0: not at all."""
 
     host: str = "127.0.0.1"
     port_base: int = 0
+    consolidator_port: int = 0
 
 
 class Settings(_Settings, frozen=True):
@@ -167,6 +185,8 @@ class Settings(_Settings, frozen=True):
     publisher: PublisherSettings = PublisherSettings()
     log: LogSettings = LogSettings()
     metrics: MetricsSettings = MetricsSettings()
+    consolidator: ConsolidatorSettings = ConsolidatorSettings()
+    instruments: InstrumentsSettings = InstrumentsSettings()
     venues: dict[str, VenueSettings] = {}
 
 
@@ -256,10 +276,17 @@ def _check(settings: Settings) -> None:
         settings.candles.intervals,
         "multiples of the shortest",
     )
-    simple = sorted({kind.partition(".")[0] for kind in KINDS} - {"status", "forming"})
+    need(settings.candles.grace_ms >= 0, "candles.grace_ms", settings.candles.grace_ms, "0 or more")
+    need(settings.candles.forming_per_s > 0, "candles.forming_per_s", settings.candles.forming_per_s, "more than 0")
+    need(0 <= settings.candles.repair_max <= 5000, "candles.repair_max", settings.candles.repair_max, "0 to 5000")
+    simple = sorted({kind.partition(".")[0] for kind in KINDS} - {"status", "forming", "listing"})
     for venue, venue_settings in settings.venues.items():
         for kind in venue_settings.kinds:
             need(kind in simple, f"venues.{venue}.kinds", kind, ", ".join(simple))
+        poll_s = venue_settings.poll_s
+        need(poll_s == 0 or 1 <= poll_s <= 86_400, f"venues.{venue}.poll_s", poll_s, "0, or 1 to 86400")
+    every_s = settings.instruments.every_s
+    need(30 <= every_s <= 7 * 86_400, "instruments.every_s", every_s, "30 to 604800")
     for name, port in (("gateway.port", settings.gateway.port), ("redis.port", settings.redis.port)):
         need(0 < port < 65_536, name, port, "1 to 65535")
     need(1 <= settings.gateway.workers <= 256, "gateway.workers", settings.gateway.workers, "1 to 256")
@@ -277,6 +304,7 @@ def _check(settings: Settings) -> None:
     need(books.depth_per_s > 0, "books.depth_per_s", books.depth_per_s, "more than 0")
     need(settings.redis.prefix != "", "redis.prefix", settings.redis.prefix, "a text that is not empty")
     check_access(settings.gateway.auth, settings.gateway.limits)
+    check_consolidator(settings.consolidator)
     for origin in settings.gateway.origins:
         allowed = "origins such as https://example.org"
         need(re.fullmatch(r"https?://[^/\s*]+", origin) is not None, "gateway.origins", origin, allowed)

@@ -110,9 +110,30 @@ class Keys:
         """Hash symbol -> Instrument as JSON."""
         return f"{self.prefix}instruments:{venue}"
 
+    def instruments_sync(self, venue: str) -> str:
+        """JSON of hub.instrument_store.Sync: when the rows were renewed last, and how that went."""
+        return f"{{{self.instruments(venue)}}}:sync"
+
+    def instruments_changes(self, venue: str) -> str:
+        """Stream of hub.listing.Change as JSON, field `change`: what waits to be published as `listing`."""
+        return f"{{{self.instruments(venue)}}}:changes"
+
+    @property
+    def listed_venues(self) -> str:
+        """Set of venues that have instruments here. No expiry: one short name per venue."""
+        return f"{self.prefix}instruments"
+
     def feed(self, venue: str) -> str:
         """JSON of hub.venues.FeedReport: what a feed says of itself; expires with the pulse."""
         return f"{self.prefix}feed:{venue}"
+
+    def open_candles(self, venue: str) -> str:
+        """Hash symbol -> the candles that were open when the venue's feed ended; gone once the next one has them."""
+        return f"{self.prefix}open-candles:{venue}"
+
+    def backfill(self, venue: str) -> str:
+        """Hash `symbol interval` -> the times that a backfill has done, so that it goes on there; expires in a week."""
+        return f"{self.prefix}backfill:{venue}"
 
     @property
     def venues(self) -> str:
@@ -122,6 +143,10 @@ class Keys:
     def tokens(self, venue: str, bucket: str, address: str) -> str:
         """Token bucket shared by all processes behind one address."""
         return f"{self.prefix}tokens:{{{venue}:{address}}}:{bucket}"
+
+    def quota(self, venue: str, account: str, period: str) -> str:
+        """Counter of calls that `account` made in a UTC day (2026-11-21) or month (2026-11)."""
+        return f"{self.prefix}quota:{venue}:{account}:{period}"
 
     def banned(self, venue: str, bucket: str, address: str) -> str:
         """Present while the venue refuses these requests to this address; the value is the end in unix ms."""

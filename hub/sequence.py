@@ -93,6 +93,7 @@ class TradeIds:
     __slots__ = ("_order", "_seen", "contiguous", "last")
 
     WINDOW = 4096
+    REPEATED = 256
 
     def __init__(self, *, contiguous: bool) -> None:
         self.contiguous = contiguous
@@ -117,6 +118,10 @@ class TradeIds:
     def __contains__(self, trade_id: str) -> bool:
         """Tell whether `trade_id` was seen, without noting it."""
         return trade_id in self._seen
+
+    def newest(self) -> list[str]:
+        """Return the last ids, as many as a venue may repeat to a new connection."""
+        return list(self._order)[-self.REPEATED :]
 
     def missing_before(self, trade_id: str) -> tuple[int, int] | None:
         """Return the ids lost right before `trade_id` as (first, last), None when there are none."""

@@ -106,6 +106,7 @@ class Htx(Adapter):
     default_symbols = ("BTC-USDT", "ETH-USDT", "SOL-USDT", "BTC-USDT-PERP", "ETH-USDT-PERP")
     candle_intervals = frozenset(rest.PERIODS)
     candles_per_fetch = rest.CANDLES_MAX
+    candle_reach = rest.CANDLES_MAX
     _of_contracts: ClassVar[dict[str, tuple[str, ...]]] = {
         "book": ("depth.size_150.high_freq",),
         "depth": ("depth.size_150.high_freq",),

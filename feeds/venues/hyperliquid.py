@@ -97,6 +97,7 @@ class Hyperliquid(Adapter):
     default_symbols = ("BTC-USDC-PERP", "ETH-USDC-PERP", "SOL-USDC-PERP", "HYPE-USDC-PERP", "XRP-USDC-PERP")
     candle_intervals = frozenset({"1m", "3m", "5m", "15m", "30m", "1h", "2h", "4h", "8h", "12h", "1d"})
     candles_per_fetch = 500
+    candle_reach = 5000
 
     def __init__(
         self,

@@ -117,6 +117,7 @@ class Kraken(Adapter):
     default_symbols = ("BTC-USD", "ETH-USD", "SOL-USD", "XRP-USD", "BTC-USDT")
     candle_intervals = frozenset(MINUTES)
     candles_per_fetch = CANDLES_MAX
+    candle_reach = CANDLES_MAX
     checksum = staticmethod(_checksum)
     book_window = DEPTHS[-1]
 

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from hub.candles import CandleBuilder, Due
+from hub.candles import CandleBuilder, Due, Empty
 from hub.intervals import interval_ns
-from hub.model import Candle, Side, Trade, kind_of
+from hub.model import CANDLE_TYPES, Candle, Side, Trade, kind_of
 from tests.feeds.naive import Row, event, rows_of, session
 
 S = 1_000_000_000
@@ -25,13 +25,23 @@ def trade(at: int, price: float = 1.0, size: float = 1.0, side: Side | None = "b
     return Trade("venue", "A-B", "", START + at, START + at, 0, price, size, side, "1", count)
 
 
-def builder(*intervals: str, covered: int = 0) -> CandleBuilder:
-    made = CandleBuilder("venue", "A-B", intervals or ("1s", "10s", "1m"), GRACE)
+def venue_candle(at: int, volume: float, close: float = 1.0, interval: str = "1s", trades: int | None = None) -> Candle:
+    """A candle from `at` ns after START as a venue tells it."""
+    return CANDLE_TYPES[interval](
+        venue="venue", symbol="A-B", id="", ts_event=None, ts_recv=START + at + 60 * S, ts_pub=0, start=START + at,
+        open=close, high=close, low=close, close=close, volume=volume, notional=None, vwap=None, trades=trades,
+        buy_trades=None, sell_trades=None, buy_volume=None, sell_volume=None, buy_notional=None, sell_notional=None,
+        source="venue", revision=0,
+    )  # fmt: skip
+
+
+def builder(*intervals: str, covered: int = 0, empty: Empty = "skip") -> CandleBuilder:
+    made = CandleBuilder("venue", "A-B", intervals or ("1s", "10s", "1m"), GRACE, empty=empty)
     made.covered(START + covered)
     return made
 
 
-def told(candles: Iterable[Candle]) -> list[tuple[str, int, int, float]]:
+def told(candles: Iterable[Candle]) -> list[tuple[str, int, int, float | None]]:
     """Return (kind, start in s after START, revision, volume)."""
     return [(kind_of(row), (row.start - START) // S, row.revision, row.volume) for row in candles]
 
@@ -289,9 +299,10 @@ def test_what_was_told_before_a_hole_was_seen_is_due_and_then_a_revision() -> No
     made.covered(START + 8 * S)
     candles, due = made.close(START + 8 * S + 50 * MS)
     assert (candles, due) == ([], [Due("1s", START + at * S) for at in (4, 5)])
-    assert made.revise("1s", START + 4 * S) == 1
-    assert made.revise("1s", START + 5 * S) == 0
-    assert made.revise("1s", START + 4 * S) == 2
+    assert told(made.told(venue_candle(4 * S, 7.0))) == [("candle.1s", 4, 1, 7.0)]
+    assert told(made.told(venue_candle(5 * S, 3.0))) == [("candle.1s", 5, 0, 3.0)]
+    assert told(made.told(venue_candle(4 * S, 8.0))) == [("candle.1s", 4, 2, 8.0)]
+    assert told(made.told(venue_candle(5 * S, 4.0))) == [("candle.1s", 5, 1, 4.0)]
 
 
 def test_holes_without_end_stay_bounded() -> None:
@@ -310,7 +321,7 @@ def test_a_long_way_back_asks_for_no_more_than_a_thousand_candles_an_interval() 
     made.uncovered(START)
     made.covered(START + 86_400 * S)
     _, due = made.close(START + 86_400 * S + 1)
-    assert max([row.interval for row in due].count(interval) for interval in INTERVALS) == made.DUE_MAX
+    assert max([row.interval for row in due].count(interval) for interval in INTERVALS) == made.due_max
 
 
 def test_trades_without_a_venue_time_count_when_they_came() -> None:
