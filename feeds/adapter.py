@@ -357,8 +357,13 @@ class Adapter(ABC):
         return self.resync(instrument)
 
     @classmethod
-    def candles_fetch(cls, instrument: Instrument, interval: str, start: int, count: int) -> Fetch | None:
-        """Ask for `count` candles from `start` (int ns); None where the venue has none."""
+    def candles_fetch(
+        cls, instrument: Instrument, interval: str, start: int, count: int, now: int = 0
+    ) -> Fetch | None:
+        """Ask for `count` candles from `start` (int ns); None where the venue has none of this interval.
+
+        `now` (int ns; 0: recent ones are meant) is for venues that keep old ones elsewhere.
+        """
         return None
 
     def ping(self) -> bytes | None:

@@ -17,7 +17,8 @@ from typing import BinaryIO
 
 from feeds.adapter import Adapter, Event, Fetch
 from feeds.pipeline import Pipeline, Source
-from feeds.registry import ADAPTERS
+from feeds.poller import Poller
+from feeds.registry import FEEDS, VENUES
 from feeds.session import Body, Frame, Session
 from hub.builder import MessageBuilder
 from hub.config import BookSettings, CandleSettings
@@ -267,17 +268,29 @@ def _read_instruments(path: str | None) -> bytes | None:
         raise SessionError(f"{path}: {error}") from error
 
 
+def _normalizer(venue: str, session: Session, output: BinaryIO, instruments: bytes | None) -> Normalizer:
+    """Return what plays `session`: of a venue with both, bodies without a single frame were polled."""
+    from feeds.polled_session import PolledNormalizer
+
+    adapters = [VENUES[venue], *FEEDS.get(venue, {}).values()]
+    if not session.has_frames:
+        for adapter in adapters:
+            if issubclass(adapter, Poller):
+                return PolledNormalizer(adapter, session, output, instruments)
+    return Normalizer(adapters[0], session, output, instruments)
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Print the canonical messages of a session on stdout; returns the exit code."""
     parser = argparse.ArgumentParser(prog="tickwire normalize", description="Canonical messages of a recorded session.")
-    parser.add_argument("venue", choices=sorted(ADAPTERS))
+    parser.add_argument("venue", choices=sorted(VENUES))
     parser.add_argument("session", help="folder with ws.jsonl.gz and rest_index.jsonl, or one .jsonl[.gz] file")
     parser.add_argument("--instruments", help="the venue's answer with its instruments, where the session has none")
     options = parser.parse_args(arguments)
     try:
         session = Session(options.session)
         instruments = _read_instruments(options.instruments)
-        normalizer = Normalizer(ADAPTERS[options.venue], session, sys.stdout.buffer, instruments)
+        normalizer = _normalizer(options.venue, session, sys.stdout.buffer, instruments)
         normalizer.run()
         sys.stdout.buffer.flush()
     except BrokenPipeError:

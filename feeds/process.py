@@ -37,7 +37,7 @@ from hub.lease import Lease, new_holder
 from hub.metrics import serve_metrics
 from hub.publisher import Publisher
 from hub.redisio import check, command_client
-from hub.venues import BudgetReport, ChannelReport, FeedReport
+from hub.venues import ChannelReport, FeedReport
 
 __all__ = ["Feed"]
 
@@ -297,7 +297,7 @@ class Feed:
     async def _pulse(self) -> None:
         while True:
             try:
-                self._rest_used = await self.budget.used()
+                await self.rest.limiter.look()
                 await self.lease.renew(self.publisher.epoch, msgspec.json.encode(self.report()))
             except (RedisError, OSError) as error:
                 log.warning("pulse missed venue=%s error=%s", self.venue, error)
@@ -328,9 +328,7 @@ class Feed:
             counters=dict(counters),
             rest_banned_until=banned if banned is not None and banned > time.time() * 1000 else None,
             latency=self.publisher.latencies.report(),
-            budget=[
-                BudgetReport(limit=self.budget.capacity, window_s=self.budget.window_s, used=self._rest_used),
-            ],
+            budget=self.rest.limiter.budget(),
             ts=time.time_ns(),
         )
 

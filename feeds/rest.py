@@ -8,7 +8,7 @@ import asyncio
 import logging
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from email.utils import parsedate_to_datetime
 from math import isfinite
 from urllib.parse import urlencode, urlsplit
@@ -19,9 +19,10 @@ from redis.exceptions import RedisError
 from yarl import URL
 
 from feeds.adapter import Adapter, Fetch
-from hub.errors import FetchError, RateLimited
+from hub.errors import FetchError, FetchRefused, RateLimited
 from hub.keys import Keys
 from hub.redisio import script
+from hub.venues import BudgetReport
 
 __all__ = ["LocalBucket", "LocalLimiter", "RestClient", "SharedLimiter"]
 
@@ -72,6 +73,13 @@ class LocalLimiter:
         self._banned_until = max(self._banned_until, now + pause_s)
         return int((time.time() + self._banned_until - now) * 1000)
 
+    async def look(self) -> None:
+        """Learn how much is spent, for `budget`."""
+
+    def budget(self) -> list[BudgetReport]:
+        """Return the limits as they were when last looked at."""
+        return []
+
     async def _try(self, cost: int) -> float:
         now = time.monotonic()
         return self._banned_until - now if now < self._banned_until else self._bucket.take(cost, now)
@@ -80,10 +88,24 @@ class LocalLimiter:
 class SharedLimiter(LocalLimiter):
     """The same, shared through Redis by all processes of this host; alone where Redis is away. `bucket` names it."""
 
-    def __init__(self, client: Redis, keys: Keys, venue: str, bucket: str, capacity: int, window_s: float) -> None:
+    def __init__(
+        self,
+        client: Redis,
+        keys: Keys,
+        venue: str,
+        bucket: str,
+        capacity: int,
+        window_s: float,
+        *,
+        spare: float = 0.0,
+        account: str = "",
+    ) -> None:
+        """`spare` tokens are left to others; `account` is whom the venue counts, by default this host."""
         super().__init__(capacity, window_s)
         self.client, self.venue, self.capacity, self.window_s = client, venue, capacity, window_s
-        address = socket.gethostname()
+        self.spare = spare
+        self._used = 0
+        address = account or socket.gethostname()
         self._key, self._banned = keys.tokens(venue, bucket, address), keys.banned(venue, bucket, address)
 
     async def ban(self, pause_s: float) -> int:
@@ -95,13 +117,25 @@ class SharedLimiter(LocalLimiter):
             log.warning("the ban is known to this process alone venue=%s error=%s", self.venue, error)
         return until_ms
 
+    async def look(self) -> None:
+        try:
+            tokens, at_ms = await self.client.hmget(self._key, ["tokens", "ms"])
+        except (RedisError, OSError):
+            return
+        refilled = (time.time() * 1000 - float(at_ms or 0)) * self.capacity / self.window_s / 1000
+        left = self.capacity if tokens is None else float(tokens) + max(0.0, refilled)
+        self._used = max(0, round(self.capacity - left))
+
+    def budget(self) -> list[BudgetReport]:
+        return [BudgetReport(limit=self.capacity, window_s=self.window_s, used=self._used)]
+
     async def _try(self, cost: int) -> float:
         if time.monotonic() < self._banned_until:
             return await super()._try(cost)
         per_ms = self.capacity / self.window_s / 1000
         try:
             reply = self.client.eval(
-                script("take_tokens"), 2, self._key, self._banned, cost, self.capacity, repr(per_ms)
+                script("take_tokens"), 2, self._key, self._banned, cost, self.capacity, repr(per_ms), repr(self.spare)
             )
             return float(await reply) / 1000
         except (RedisError, OSError):
@@ -116,6 +150,9 @@ class RestClient:
     ) -> None:
         """`base_url`, where given, stands in for every host of the venue."""
         self._headers = adapter.rest_headers(credentials)
+        self._query = adapter.rest_query(credentials)
+        self._refusal = adapter.refusal
+        self._secrets = [text for text in credentials if text]
         self.venue, self.limits, self.limiter = adapter.venue, adapter.limits, limiter
         self.base_url = (base_url or adapter.rest_url).rstrip("/")
         self._overridden = bool(base_url)
@@ -125,7 +162,8 @@ class RestClient:
     async def fetch(self, fetch: Fetch) -> bytes:
         """GET `fetch` and return the body.
 
-        Raises RateLimited when the venue asks for silence, FetchError for everything else that is no 200.
+        Raises RateLimited when the venue asks for silence, FetchRefused where it has no answer, FetchError for
+        everything else that is no 200. No key is in any of them.
         """
         await self.limiter.take(fetch.weight)
         if self._session is None:
@@ -135,17 +173,41 @@ class RestClient:
             method = "GET" if fetch.body is None else "POST"
             headers = self._headers | ({"Content-Type": "application/json"} if fetch.body is not None else {})
             async with self._session.request(
-                method, URL(self.url(fetch), encoded=True), data=fetch.body, headers=headers
+                method, URL(self._address(fetch), encoded=True), data=fetch.body, headers=headers
             ) as response:
                 if response.status == 429 or response.status in self.limits.ban_statuses:
                     raise await self._limited(fetch, response)
                 body = await self._body(fetch, response)
-                if response.status != 200:
-                    text = body[:200].decode(errors="replace")
-                    raise FetchError(self.venue, fetch.resource, f"HTTP {response.status}: {text}")
+                await self._judge(fetch, response.status, body)
                 return body
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise FetchError(self.venue, fetch.resource, str(error) or type(error).__name__) from error
+            reason = self._masked(str(error)) or type(error).__name__
+            # Its own text and those it came from may hold the whole URL: they stay out of tracebacks.
+            raise FetchError(self.venue, fetch.resource, reason) from None
+
+    async def _judge(self, fetch: Fetch, status: int, body: bytes) -> None:
+        """Raise what an answer is that is not what was asked for."""
+        refusal = self._refusal(status, body)
+        if refusal is not None:
+            reason = self._masked(refusal.reason[:300])
+            if refusal.pause_s is None:
+                raise FetchRefused(self.venue, fetch.resource, reason, venue_wide=refusal.venue_wide)
+            self.banned_until_ms = await self.limiter.ban(refusal.pause_s)
+            reason = f"{reason}; silence for {refusal.pause_s:.0f} s"
+            raise RateLimited(self.venue, fetch.resource, reason, self.banned_until_ms)
+        if status != 200:
+            text = self._masked(body[:200].decode(errors="replace"))
+            raise FetchError(self.venue, fetch.resource, f"HTTP {status}: {text}")
+
+    def _address(self, fetch: Fetch) -> str:
+        """Return the URL with what only the venue may see."""
+        url = self.url(fetch)
+        return f"{url}{'&' if '?' in url else '?'}{urlencode(self._query)}" if self._query else url
+
+    def _masked(self, text: str) -> str:
+        for secret in self._secrets:
+            text = text.replace(secret, "***")
+        return text
 
     async def fetch_lists(self, adapter: type[Adapter]) -> list[tuple[Fetch, bytes, int]]:
         """Return the venue's lists of instruments, all pages of them, each with its request and its time (int ns).
@@ -183,7 +245,7 @@ class RestClient:
 
     async def _limited(self, fetch: Fetch, response: aiohttp.ClientResponse) -> RateLimited:
         default = DEFAULT_PAUSE_S if response.status == 429 else self.limits.ban_s
-        pause_s = _retry_after_s(response.headers.get("Retry-After", ""), default)
+        pause_s = _retry_after_s(response.headers.get("Retry-After", ""), _reset_s(response.headers, default))
         self.banned_until_ms = await self.limiter.ban(pause_s)
         reason = f"HTTP {response.status}, silence for {pause_s:.0f} s"
         return RateLimited(self.venue, fetch.resource, reason, self.banned_until_ms)
@@ -192,6 +254,13 @@ class RestClient:
         if self._session is not None:
             await self._session.close()
             self._session = None
+
+
+def _reset_s(headers: Mapping[str, str], default_s: float) -> float:
+    """Return the seconds until the unix time of X-RateLimit-Reset; `default_s` where it is none of the next hour."""
+    text = headers.get("X-RateLimit-Reset", "")
+    wait_s = float(text) - time.time() if text.isdecimal() and len(text) < 20 else 0.0
+    return wait_s if 0 < wait_s <= 3600 else default_s
 
 
 def _retry_after_s(text: str, default_s: float) -> float:

@@ -92,6 +92,11 @@ class Session:
         else:
             raise SessionError(f"{self.path}: no such file or folder")
 
+    @property
+    def has_frames(self) -> bool:
+        """Tell whether anything of a stream was recorded."""
+        return self._frames is not None
+
     def frames(self) -> Iterator[Frame]:
         """Yield the lines in recorded order; SessionError naming file and line where one cannot be read."""
         if self._frames is None:

@@ -4,13 +4,15 @@ HubError
 ├── ConfigError              stop at start-up and say what to change
 ├── UnknownInstrument        stop at start-up: a configured symbol the venue does not list
 ├── RedisUnavailable         stop at start-up; retry while running
+├── GatewayUnreachable       a client gives up: nothing answers there, or nothing that is a gateway
 ├── LeaseHeld                stop at start-up: another publisher owns the venue
 ├── LeaseLost                stop publishing at once
 ├── WireError                count, skip the one message
 ├── SequenceGap              that symbol's book is invalid until it is rebuilt
 ├── SubscriptionRejected     report, keep the rest
 ├── FetchError               count, retry later
-│   └── RateLimited          the venue's REST rests until the stated time
+│   ├── RateLimited          the venue's REST rests until the stated time
+│   └── FetchRefused         asked again rarely: the venue has no answer
 ├── SessionError             a recorded session cannot be read
 └── RequestError             a client asked for something impossible
     ├── NotFound             ... or for something that is not there
@@ -24,6 +26,8 @@ from collections.abc import Sequence
 __all__ = [
     "ConfigError",
     "FetchError",
+    "FetchRefused",
+    "GatewayUnreachable",
     "HubError",
     "LeaseHeld",
     "LeaseLost",
@@ -58,6 +62,12 @@ class UnknownInstrument(HubError):
 class RedisUnavailable(HubError):
     def __init__(self, url: str, reason: str) -> None:
         super().__init__(f"Redis at {url} cannot be used: {reason}")
+        self.url, self.reason = url, reason
+
+
+class GatewayUnreachable(HubError):
+    def __init__(self, url: str, reason: str) -> None:
+        super().__init__(f"the gateway at {url} cannot be used: {reason}")
         self.url, self.reason = url, reason
 
 
@@ -107,6 +117,14 @@ class RateLimited(FetchError):
     def __init__(self, venue: str, resource: str, reason: str, until_ms: int) -> None:
         super().__init__(venue, resource, reason)
         self.until_ms = until_ms
+
+
+class FetchRefused(FetchError):
+    """The venue will not answer this request, later neither; `venue_wide`: nor any other, as with a wrong key."""
+
+    def __init__(self, venue: str, resource: str, reason: str, *, venue_wide: bool = False) -> None:
+        super().__init__(venue, resource, reason)
+        self.venue_wide = venue_wide
 
 
 class SessionError(HubError):

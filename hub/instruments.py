@@ -1,6 +1,6 @@
 """Instruments: one row per thing a venue lists, and the one-to-one map between its spelling and ours.
 
-Pure. Loading rows from a venue is the adapter's job, storing them hub/registry.py's.
+Pure. Loading rows from a venue is the adapter's job, storing them hub/instrument_store.py's.
 """
 
 import difflib
@@ -47,6 +47,9 @@ class Instrument(Struct, frozen=True, gc=False, kw_only=True):
     """the venue's own division, where one spelling names different instruments in different ones"""
     alias_of: str = ""
     """the venue's symbol under which it sends this one's data, where that is another instrument's"""
+    first_seen: int | None = None
+    last_seen: int | None = None
+    """when it was first and last listed, int ns UTC; `status` is `delisted` once it is listed no more"""
 
     @property
     def key(self) -> str:
@@ -113,5 +116,8 @@ class InstrumentTable:
         try:
             return self.by_symbol[symbol]
         except KeyError:
-            near = difflib.get_close_matches(symbol, self.by_symbol, n=3, cutoff=0.6)
-            raise UnknownInstrument(self.venue, symbol, near) from None
+            raise UnknownInstrument(self.venue, symbol, self.near(symbol)) from None
+
+    def near(self, symbol: str) -> list[str]:
+        """Return symbols that look like `symbol`."""
+        return difflib.get_close_matches(symbol, self.by_symbol, n=3, cutoff=0.6)

@@ -29,6 +29,7 @@ __all__ = [
     "Candle",
     "Depth",
     "Level",
+    "Listing",
     "Mark",
     "Market",
     "Message",
@@ -156,7 +157,7 @@ class Candle(Message, frozen=True, gc=False):
     high: float
     low: float
     close: float
-    volume: float
+    volume: float | None
     notional: float | None
     vwap: float | None
     trades: int | None
@@ -192,6 +193,17 @@ class Status(Message, frozen=True, gc=False, tag="status"):
     since: int
 
 
+class Listing(Message, frozen=True, gc=False, tag="listing"):
+    """A venue's list of instruments changed: `symbol` was `listed` (or is again), `delisted`, or `changed`.
+
+    `changes` names what is different; `instrument` is the row, with the fields that REST `instruments` shows.
+    """
+
+    action: Literal["listed", "delisted", "changed"]
+    changes: list[str]
+    instrument: dict[str, str | float | int | None]
+
+
 def _candle_type(tag: str) -> type[Candle]:
     # A Struct's tag is fixed per class, so each interval has a class of its own that differs in the tag alone.
     return cast(type[Candle], msgspec.defstruct("Candle", (), bases=(Candle,), tag=tag, frozen=True, gc=False))
@@ -201,7 +213,7 @@ def _candle_type(tag: str) -> type[Candle]:
 CANDLE_TYPES: Final[dict[str, type[Candle]]] = {name: _candle_type(f"candle.{name}") for name in INTERVALS}
 FORMING_TYPES: Final[dict[str, type[Candle]]] = {name: _candle_type(f"forming.{name}") for name in INTERVALS}
 
-EVENT_KINDS: Final = frozenset({"trade", "book", "status"} | {f"candle.{name}" for name in INTERVALS})
+EVENT_KINDS: Final = frozenset({"trade", "book", "status", "listing"} | {f"candle.{name}" for name in INTERVALS})
 STATE_KINDS: Final = frozenset({"quote", "depth", "ticker", "mark"} | {f"forming.{name}" for name in INTERVALS})
 KINDS: Final = EVENT_KINDS | STATE_KINDS
 
@@ -216,7 +228,18 @@ def kind_of(message: Message) -> str:
     return cast(str, message.__struct_config__.tag)
 
 
-_types: list[Any] = [Trade, Quote, Depth, Book, Ticker, Mark, Status, *CANDLE_TYPES.values(), *FORMING_TYPES.values()]
+_types: list[Any] = [
+    Trade,
+    Quote,
+    Depth,
+    Book,
+    Ticker,
+    Mark,
+    Status,
+    Listing,
+    *CANDLE_TYPES.values(),
+    *FORMING_TYPES.values(),
+]
 _decoder: msgspec.json.Decoder[Message] = msgspec.json.Decoder(reduce(or_, _types))
 
 #: bytes of one message as they stand in Redis and on the WebSocket

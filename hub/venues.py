@@ -10,7 +10,10 @@ from msgspec import Struct
 
 from hub.model import State, Status
 
-__all__ = ["PULSE_TTL_MS", "ChannelReport", "ConnectionReport", "FeedReport", "affects", "state_of"]
+__all__ = [
+    "PULSE_TTL_MS", "BudgetReport", "ChannelReport", "ConnectionReport", "FeedReport", "LatencyReport", "affects",
+    "state_of",
+]  # fmt: skip
 
 PULSE_TTL_MS = 3000
 
@@ -37,8 +40,30 @@ class ChannelReport(Struct, frozen=True, kw_only=True):
     ts_recv: int
 
 
+class BudgetReport(Struct, frozen=True, kw_only=True):
+    """One limit of REST calls: `limit` of them, or weight as the venue counts it, in `window_s`. `used` of it, until
+    `resets_at` (unix ms), where that is a moment and not all the time; null: not counted."""
+
+    limit: int
+    window_s: float
+    used: int | None = None
+    resets_at: int | None = None
+
+
+class LatencyReport(Struct, frozen=True, kw_only=True):
+    """Milliseconds over the newest `samples`, one message per batch."""
+
+    p50_ms: float
+    p99_ms: float
+    samples: int
+
+
 class FeedReport(Struct, frozen=True, kw_only=True):
-    """What a feed says of itself, renewed with its pulse."""
+    """What a feed says of itself, renewed with its pulse.
+
+    Of a polled venue: `plan` and its `budget`; `pace` is how many times slower than wished it is polled, because the
+    plan gives no more, or because the venue said that it was too much.
+    """
 
     venue: str
     epoch: int
@@ -50,7 +75,13 @@ class FeedReport(Struct, frozen=True, kw_only=True):
     kinds: dict[str, ChannelReport]
     counters: dict[str, int]
     rest_banned_until: int | None = None
+    """unix ms"""
+    latency: dict[str, LatencyReport] = {}
+    """`venue_to_hub`: from the venue's time to our socket; `hub_to_redis`: from there until Redis confirmed it"""
     ts: int = 0
+    plan: str = ""
+    pace: float | None = None
+    budget: list[BudgetReport] = []
 
 
 def affects(status: Status, kind: str) -> bool:

@@ -47,7 +47,7 @@ from hub.intervals import NS_PER_S, interval_ns
 from hub.model import CANDLE_TYPES, Candle, Level, Quote, Side, Trade
 from hub.sequence import TradeIds
 
-__all__ = ["Alpaca", "AlpacaSip"]
+__all__ = ["Alpaca", "AlpacaSip", "time_text"]
 
 Events = list[Event | Fetch]
 
@@ -174,6 +174,11 @@ class Alpaca(Adapter):
             lot_size=number(asset.min_trade_increment),
             status=asset.status if asset.status != "active" else "trading" if asset.tradable else "halted",
         )
+
+    @classmethod
+    def unlisted(cls, venue_symbol: str) -> Instrument:
+        """Return an instrument for the venue's spelling alone."""
+        return cls._instrument(wire.Asset(venue_symbol, "crypto" if "/" in venue_symbol else "us_equity"))
 
     @classmethod
     def resource_of(cls, url: str) -> tuple[str, str]:
@@ -356,14 +361,16 @@ class Alpaca(Adapter):
     # REST
 
     @classmethod
-    def candles_fetch(cls, instrument: Instrument, interval: str, start: int, count: int) -> Fetch | None:
+    def candles_fetch(
+        cls, instrument: Instrument, interval: str, start: int, count: int, now: int = 0
+    ) -> Fetch | None:
         timeframe = _TIMEFRAMES.get(interval)
         if timeframe is None:
             return None
         last = start + (count - 1) * interval_ns(interval)
         stock = instrument.kind == "equity"
         symbol = quote(instrument.venue_symbol, safe="")
-        times = (("start", _text(start)), ("end", _text(last)))
+        times = (("start", time_text(start)), ("end", time_text(last)))
         own = ("feed", cls.stock_feed) if stock else ("symbols", instrument.venue_symbol)
         return Fetch(
             resource="bars",
@@ -409,5 +416,6 @@ def _time(name: wire.Name) -> int | None:
         return None
 
 
-def _text(ns: int) -> str:
+def time_text(ns: int) -> str:
+    """Return int ns as the venue writes times."""
     return datetime.fromtimestamp(ns // NS_PER_S, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -279,7 +279,7 @@ class Checker:
     def _candle(self, candle: Candle) -> None:
         assert candle.start % interval_ns(kind_of(candle).partition(".")[2]) == 0
         assert candle.low <= min(candle.open, candle.close) <= max(candle.open, candle.close) <= candle.high
-        assert candle.volume >= 0
+        assert candle.volume is not None and candle.volume >= 0
         assert candle.vwap is None or candle.low * 0.999999 <= candle.vwap <= candle.high * 1.000001
 
 

@@ -18,7 +18,7 @@ def test_a_venue_has_a_default_feed_and_may_have_others() -> None:
 
 
 def test_names_that_do_not_exist_are_answered_by_those_that_do() -> None:
-    with pytest.raises(ConfigError, match="known: alpaca, binance"):
+    with pytest.raises(ConfigError, match="known: alpaca, alphavantage, binance"):
         adapter_of("nowhere")
     with pytest.raises(ConfigError, match=r"venues\.coinbase\.feed = 'pro' does not exist; known: exchange"):
         adapter_of("coinbase", "pro")

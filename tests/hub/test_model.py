@@ -18,6 +18,7 @@ from hub.model import (
     Book,
     Candle,
     Depth,
+    Listing,
     Mark,
     Message,
     Quote,
@@ -46,6 +47,7 @@ OWN = {
     ],
     "mark": ["mark_price", "index_price", "funding_rate", "next_funding_ts", "open_interest"],
     "status": ["state", "kind", "reason", "since"],
+    "listing": ["action", "changes", "instrument"],
 }  # fmt: skip
 HEAD: tuple[str, str, str, int, int, int] = ("binance", "BTC-USDT", "1-2", 3, 4, 5)
 
@@ -62,6 +64,7 @@ MESSAGES: list[Message] = [
     Ticker(*HEAD, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, None, None),
     Mark(*HEAD, 1.0, None, -0.0001, 7, None),
     Status(*HEAD, "resyncing", None, 'text \u20ac "quoted"', 8),
+    Listing(*HEAD, "changed", ["tick_size"], {"symbol": "BTC-USDT", "tick_size": 0.1, "expiry": None}),
     *(candle(kind) for kind in CANDLE_TYPES.values()),
     *(candle(kind) for kind in FORMING_TYPES.values()),
 ]
