@@ -21,7 +21,7 @@ DEFAULT_VENUES = (
 #: Clients are asked to leave within this time, because everything has to be stopped in a few seconds.
 DRAIN_S = 0.3
 
-REDIS, VENUE_SERVER, FEEDS, GATEWAY = range(4)
+REDIS, VENUE_SERVER, FEEDS, CONSOLIDATOR, GATEWAY = range(5)
 
 
 def venues_of(settings: Settings) -> list[str]:
@@ -59,6 +59,8 @@ def build_parts(
             listens = partial(_listens, "127.0.0.1", port)
             parts.append(_part(f"venue-{venue}", demo.server_command(venue, port), VENUE_SERVER, env, listens))
     parts += [_part(f"feed-{venue}", ["-m", "feeds", venue], FEEDS, env) for venue in venues]
+    if settings.consolidator.enabled:
+        parts.append(_part("consolidator", ["-m", "hub.consolidator"], CONSOLIDATOR, env))
     env = {**env, "TICKWIRE_GATEWAY__DRAIN_S": str(min(settings.gateway.drain_s, DRAIN_S))}
     parts.append(_part("gateway", ["-m", "gateway"], GATEWAY, env, partial(_is_live, *gateway_address(settings))))
     return parts
