@@ -26,6 +26,7 @@ from hub.errors import LeaseHeld, LeaseLost, RedisUnavailable
 from hub.history import History
 from hub.instruments import Instrument
 from hub.keys import Keys
+from hub.latency import Latencies
 from hub.lease import Lease
 from hub.link import RedisReplyError, pack
 from hub.model import Book, Message
@@ -64,6 +65,7 @@ class Publisher:
         self.encoder = BatchEncoder(self.builder, history, settings, series)
         self.on_new_epoch = on_new_epoch
         self.counters = {"published": 0, "batches": 0, "events_dropped": 0, "redis_errors": 0, "redis_reconnects": 0}
+        self.latencies = Latencies()
         self._settings = settings
         self._pending: list[Item] = []
         self._unconfirmed: Batch | None = None
@@ -144,6 +146,7 @@ class Publisher:
         batch = self.encoder.encode(items, time.time_ns())
         self.counters["published"] += len(items)
         self.counters["batches"] += 1
+        self.latencies.sent(items)
         self._unconfirmed, self._resent = batch, False
         extra, extra_count = batch.extra, batch.extra_count
         now = time.monotonic()
@@ -166,6 +169,7 @@ class Publisher:
     def _confirmed(self, outcome: list[object] | ConnectionError) -> None:
         if isinstance(outcome, ConnectionError):
             return  # run() sees the closed link and sends the batch again
+        self.latencies.confirmed(time.time_ns())
         batch, self._unconfirmed = self._unconfirmed, None
         kinds = set(map(type, outcome))
         if batch is not None and (RedisReplyError in kinds or list in kinds):
