@@ -1,9 +1,10 @@
 """The AsyncAPI 3 document of the WebSocket, made of the same Structs that read and write its messages.
 
-It describes the gateway: it receives what clients send and sends the rest. JSON is described; in msgpack the same
-objects stand.
+It describes the gateway: it receives what clients send and sends the rest. JSON is described; with the subprotocol
+`msgpack` or `?format=msgpack` the same objects stand in binary frames.
 """
 
+from collections.abc import Iterable
 from functools import cache
 from importlib.metadata import version
 from typing import Any, Final
@@ -13,8 +14,8 @@ from litestar import MediaType, Response, get
 from msgspec import Struct
 
 from gateway import protocol
-from gateway.protocol import Op
-from gateway.ws import DEFAULT_KINDS
+from gateway.protocol import Op, Subscribe
+from gateway.ws import DEFAULT_KINDS, FORMATS
 from hub import model
 from hub.keys import MAX_CHANNEL_CHARS
 from hub.model import CANDLE_TYPES, EVENT_KINDS, FORMING_TYPES, Candle, Message
@@ -27,10 +28,25 @@ MESSAGES: Final = "#/components/messages/"
 #: What answers a client's message, by its op. Everything else comes unasked, or follows from a subscription.
 REPLIES: Final = {"subscribe": ["ack"], "unsubscribe": ["ack"], "ping": ["pong"], "auth": ["auth"]}
 
+#: The same message as JSON and, on connections that asked for it, as msgpack: suffix of its name -> content type.
+FORMS: Final = {"": "application/json", ".msgpack": "application/msgpack"}
+FORMAT: Final = {
+    "type": "string", "enum": list(FORMATS), "default": FORMATS[0],
+    "description": "msgpack: every message as msgpack in a binary frame (application/msgpack).",
+}  # fmt: skip
+
 DESCRIPTION: Final = """\
 Market data by subscription. A subscribe is answered per channel with `ack`, then the newest message (with `after`: the
 events behind that id), then the stream, without hole or repeat. A channel is `kind:venue:symbol`; `*` stands for every
-venue, or for every symbol. A `status` comes unasked to subscribers of what it is about.
+venue, or for every symbol. A `status` comes unasked to subscribers of what it is about. With `since` stored events
+come first, then `live`, then the stream.
+
+Every message is JSON in a text frame (application/json). A client that offers the subprotocol `msgpack`, or connects
+with `?format=msgpack`, gets each as msgpack in a binary frame (application/msgpack), the same fields in the same order,
+and may send either.
+
+Where the gateway asks who its clients are, a token (JWT) comes in the header `Authorization: Bearer`, behind the
+subprotocol `bearer`, or as the first message, `auth`; never in the URL.
 
 Close codes: 1012 the gateway restarts (the reason ends in `reconnect_ms=<when to come back>`), 1011 nothing was heard
 from the client, 1013 try again later, 4008 too slow (resume with `after`), 4401 the token is missing, wrong or has
@@ -90,14 +106,19 @@ def _text(struct: type[Struct]) -> str:
     return " ".join((documented.__doc__ or "").split())
 
 
-def _message(name: str, struct: type[Struct]) -> dict[str, Any]:
+def _forms(names: Iterable[str]) -> list[str]:
+    """Return the names of messages in each form they have."""
+    return [name + suffix for name in names for suffix in FORMS]
+
+
+def _message(name: str, struct: type[Struct], content_type: str) -> dict[str, Any]:
     text = _text(struct)
     kind = _tag(struct)
     described: dict[str, Any] = {
         "name": kind,
         "title": kind,
         "summary": text.partition(". ")[0],
-        "contentType": "application/json",
+        "contentType": content_type,
         "payload": {"$ref": SCHEMAS + name},
     }
     if issubclass(struct, Message):
@@ -106,7 +127,7 @@ def _message(name: str, struct: type[Struct]) -> dict[str, Any]:
 
 
 def _channel(names: dict[str, type[Struct]], **fields: Any) -> dict[str, Any]:
-    return {**fields, "messages": {name: {"$ref": MESSAGES + name} for name in names}}
+    return {**fields, "messages": {name: {"$ref": MESSAGES + name} for name in _forms(names)}}
 
 
 def _operations(messages: dict[str, type[Struct]], channel: str) -> dict[str, Any]:
@@ -114,7 +135,7 @@ def _operations(messages: dict[str, type[Struct]], channel: str) -> dict[str, An
     where = {"$ref": f"#/channels/{channel}"}
 
     def refer(names: list[str]) -> list[dict[str, str]]:
-        return [{"$ref": f"#/channels/{channel}/messages/{name}"} for name in names]
+        return [{"$ref": f"#/channels/{channel}/messages/{name}"} for name in _forms(names)]
 
     found: dict[str, Any] = {}
     for name, struct in messages.items():
@@ -133,7 +154,8 @@ def _operations(messages: dict[str, type[Struct]], channel: str) -> dict[str, An
 
 
 def _parameters() -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the path parameters and the query of the channel that subscribes by its URL."""
+    """Return the path parameters and the query of the channel that subscribes by its URL. The query says what a
+    subscribe message would."""
     path = {"symbol": {"description": "Canonical symbol.", "examples": ["BTC-USDT"]}}
     words = {"type": "string", "maxLength": MAX_CHANNEL_CHARS}
     query = {
@@ -141,9 +163,25 @@ def _parameters() -> tuple[dict[str, Any], dict[str, Any]]:
         "properties": {
             "kinds": {**words, "default": DEFAULT_KINDS, "description": "Kinds with commas between."},
             "venues": {**words, "default": "*", "description": "Venues with commas between; * for all."},
+            **_as_in_subscribe(),
+            "format": FORMAT,
         },
     }
     return path, query
+
+
+def _as_in_subscribe() -> dict[str, Any]:
+    known = msgspec.json.schema(Subscribe)["$defs"]["Subscribe"]["properties"]
+    texts = {
+        "max_rate": "Messages per second and channel at most, for kinds of which the newest is enough.",
+        "since": "Begin in the past, for kinds that have a log: ISO 8601, a number since 1970, or an id.",
+        "speed": "How many times faster than it happened; max: as fast as it is read. Needs since.",
+    }
+    found = {}
+    for name, text in texts.items():
+        forms = [form for form in known[name]["anyOf"] if form.get("type") != "null"]
+        found[name] = {**(forms[0] if len(forms) == 1 else {"anyOf": forms}), "description": text}
+    return found
 
 
 @cache
@@ -165,11 +203,15 @@ def document() -> dict[str, Any]:
                 "host": "{address}",
                 "protocol": "ws",
                 "variables": {"address": {"default": "127.0.0.1:8000", "description": "gateway.host:gateway.port"}},
+                "security": [{"$ref": "#/components/securitySchemes/bearer"}],
             }
         },
         "channels": {
             "stream": _channel(
-                messages, address="/v1/ws", summary="Subscribe by messages.", bindings={"ws": {"method": "GET"}}
+                messages,
+                address="/v1/ws",
+                summary="Subscribe by messages.",
+                bindings={"ws": {"method": "GET", "query": {"type": "object", "properties": {"format": FORMAT}}}},
             ),
             "symbol": _channel(
                 messages,
@@ -181,8 +223,20 @@ def document() -> dict[str, Any]:
         },
         "operations": {**_operations(messages, "stream"), **_operations(messages, "symbol")},
         "components": {
-            "messages": {name: _message(name, struct) for name, struct in messages.items()},
+            "messages": {
+                name + suffix: _message(name, struct, content_type)
+                for name, struct in messages.items()
+                for suffix, content_type in FORMS.items()
+            },
             "schemas": _schemas(messages),
+            "securitySchemes": {
+                "bearer": {
+                    "type": "http",
+                    "scheme": "bearer",
+                    "bearerFormat": "JWT",
+                    "description": "Only where the gateway asks who its clients are (README, Tokens).",
+                }
+            },
         },
     }
 

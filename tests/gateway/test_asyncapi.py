@@ -10,6 +10,7 @@ import pytest
 
 from gateway.asyncapi import document
 from gateway.protocol import OPS
+from gateway.ws import PARAMETERS
 from hub.model import KINDS
 from tests.gateway.kit import Feed, Gateway, book, messages, quote, status, subscribe, trade
 
@@ -49,11 +50,25 @@ def test_every_reference_leads_somewhere() -> None:
 def test_everything_that_is_said_is_in_it() -> None:
     names = set(document()["components"]["messages"])
     assert names >= KINDS
-    assert {f"client.{op}" for op in OPS} == {name for name in names if name.startswith("client.")}
-    assert names >= {"ack", "error", "auth", "pong", "gap", "lagging", "closing"}
+    ops = {f"client.{op}" for op in OPS}
+    assert ops | {f"{op}.msgpack" for op in ops} == {name for name in names if name.startswith("client.")}
+    assert names >= {"ack", "error", "auth", "pong", "gap", "live", "lagging", "closing"}
+    packed = {name for name in names if name.endswith(".msgpack")}
+    assert {f"{name}.msgpack" for name in names - packed} == packed, "each message has both forms"
+    assert document()["components"]["messages"]["trade.msgpack"]["contentType"] == "application/msgpack"
     operations = document()["operations"]
     assert {f"stream.{op}" for op in OPS} < set(operations)
     assert all(operations[f"stream.{op}"]["reply"]["messages"][:-1] for op in OPS), "each op has an answer of its own"
+
+
+def test_what_a_url_may_say_is_in_it() -> None:
+    channels = document()["channels"]
+    query = {name: channels[name]["bindings"]["ws"]["query"]["properties"] for name in ("stream", "symbol")}
+    assert set(query["symbol"]) == set(PARAMETERS)
+    assert query["stream"] == {"format": query["symbol"]["format"]}
+    rate = jsonschema_rs.Draft7Validator(query["symbol"]["max_rate"])
+    assert [rate.is_valid(value) for value in (4, 0.01, 0, "x")] == [True, True, False, False]
+    assert query["symbol"]["format"]["enum"] == ["json", "msgpack"]
 
 
 def payload_validator(name: str) -> jsonschema_rs.Draft7Validator:
@@ -65,6 +80,7 @@ async def test_what_goes_over_the_socket_is_as_described(feed: Feed, gateway: Ga
     requests: list[dict[str, Any]] = [
         {"op": "subscribe", "channels": ["trade:binance:BTC-USDT", "quote:*:*", "x"], "id": 7},
         {"op": "subscribe", "channels": ["book:binance:BTC-USDT"], "after": "1-1"},
+        {"op": "subscribe", "channels": ["candle.1m:binance:BTC-USDT"], "since": "2026-01-31", "speed": "max"},
         {"op": "unsubscribe", "channels": ["quote:*:*"], "id": "a"},
         {"op": "ping"},
     ]
@@ -79,7 +95,7 @@ async def test_what_goes_over_the_socket_is_as_described(feed: Feed, gateway: Ga
         found += await messages(socket)
         await subscribe(socket, "nonsense")
         found += await messages(socket)
-    assert {m["type"] for m in found} >= {"ack", "error", "pong", "trade", "quote", "book", "gap", "status"}
+    assert {m["type"] for m in found} >= {"ack", "error", "pong", "trade", "quote", "book", "gap", "live", "status"}
     for message in found:
         assert [str(error) for error in payload_validator(message["type"]).iter_errors(message)] == []
     assert not payload_validator("trade").is_valid(found[0])

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hub.directory import Directory, is_pattern, patterns_of
 from gateway.frames import split_frames
 from gateway.protocol import Ack, Error, Ping, Subscribe, Unsubscribe, frame, parse_op
+from hub.directory import Directory, is_pattern, patterns_of
 from hub.keys import parse_channel
 
 values: Any = st.recursive(
