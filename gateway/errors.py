@@ -16,7 +16,7 @@ from msgspec import UNSET, Struct, UnsetType
 from gateway.guard import refusal_headers
 from hub.errors import NotFound, RedisUnavailable, Refused, RequestError
 
-__all__ = ["HANDLERS", "PROBLEMS", "UNREADY", "Problem", "problem", "refusal"]
+__all__ = ["HANDLERS", "PROBLEMS", "TABLE_PROBLEMS", "UNREADY", "Problem", "problem", "refusal"]
 
 logger = logging.getLogger(__name__)
 
@@ -52,6 +52,8 @@ PROBLEMS: Final = {
     429: _documented("Too many requests; Retry-After says when to come back"),
     503: _documented("Redis cannot be reached"),
 }
+#: Of resources that come in several formats, too.
+TABLE_PROBLEMS: Final = {**PROBLEMS, 406: _documented("None of the formats that the client accepts")}
 UNREADY: Final = {503: _documented("The process cannot do its work")}
 
 

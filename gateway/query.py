@@ -3,7 +3,8 @@
 import difflib
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal, InvalidOperation
 from typing import Annotated, Any, Protocol, TypeAlias, TypeVar
 
 from litestar import Request
@@ -14,6 +15,7 @@ from msgspec import Struct
 from gateway.runtime import Runtime, runtime_of
 from hub.access import Grant
 from hub.errors import NotFound, Refused, RequestError
+from hub.intervals import NS_PER_MS, NS_PER_S
 from hub.keys import channel_name
 from hub.model import State
 
@@ -30,12 +32,16 @@ __all__ = [
     "check_parameters",
     "choose",
     "envelope",
+    "not_allowed",
     "page_of",
     "pairs",
+    "parse_time",
     "provide_grant",
     "provide_runtime",
+    "symbol_list",
     "time_range",
     "venues_for",
+    "venues_of",
     "visible",
 ]
 
@@ -43,11 +49,17 @@ NEAR_MAX = 5
 SYMBOLS_MAX = 1000
 #: 2200-01-01; what is larger was meant in another unit.
 EPOCH_S_MAX = 7_258_118_400
+#: Below the first the number counts units of the second, in ns.
+_EPOCH_UNITS = ((10**11, NS_PER_S), (10**14, NS_PER_MS), (10**17, 1000))
+_TIMES = ("2026-01-31T12:00:00Z", "1769860800", "1769860800000")
 
 Venue: TypeAlias = Annotated[str | None, QueryParameter(description="One venue; default: all that have the symbol.")]
 Limit: TypeAlias = Annotated[int, QueryParameter(ge=1, le=1000, description="Rows at most.")]
 Cursor: TypeAlias = Annotated[str | None, QueryParameter(description="`next` of the page before.")]
-Time: TypeAlias = Annotated[str | None, QueryParameter(description="ISO 8601, or seconds since 1970 (UTC).")]
+Time: TypeAlias = Annotated[
+    str | None,
+    QueryParameter(description="ISO 8601 (UTC unless it says), or s, ms, us or ns since 1970, by magnitude."),
+]
 SymbolList: TypeAlias = Annotated[
     str | None, QueryParameter(description=f"Symbols with commas between, at most {SYMBOLS_MAX}; default: all, paged.")
 ]
@@ -124,11 +136,15 @@ def venues_for(runtime: Runtime, grant: Grant, kind: str, symbol: str, venue: st
 
     Raises NotFound with near matches where none publishes it, Refused where none may be read.
     """
-    known = _known_venues(runtime, symbol, venue)
+    known = venues_of(runtime, symbol, venue)
     venues = [name for name in known if grant.allows(kind, name, symbol)]
-    if known and not venues:
-        raise Refused(403, "forbidden", f"the token does not allow {channel_name(kind, venue or '*', symbol)}")
+    if not venues:
+        raise not_allowed(kind, symbol, venue)
     return venues
+
+
+def not_allowed(kind: str, symbol: str, venue: str | None) -> Refused:
+    return Refused(403, "forbidden", f"the token does not allow {channel_name(kind, venue or '*', symbol)}")
 
 
 def visible(runtime: Runtime, grant: Grant, kind: str) -> Mapping[str, set[str]]:
@@ -143,7 +159,8 @@ def visible(runtime: Runtime, grant: Grant, kind: str) -> Mapping[str, set[str]]
     }
 
 
-def _known_venues(runtime: Runtime, symbol: str, venue: str | None) -> list[str]:
+def venues_of(runtime: Runtime, symbol: str, venue: str | None = None) -> list[str]:
+    """Return the venues that publish `symbol`, sorted, at least one; NotFound with near matches, else."""
     directory = runtime.directory
     venues = directory.symbols.get(symbol)
     if venues is None:
@@ -177,29 +194,50 @@ def envelope(
 
 
 def time_range(start: str | None, end: str | None, now_ms: int, default_ms: int = 0) -> tuple[int, int]:
-    """Return (start, end) in unix ms. Default: up to now, from `default_ms` before the end (0: from the beginning)."""
-    end_ms = now_ms if end is None else _time_ms("end", end)
+    """Return (start, end) in unix ms. Default: up to now, from `default_ms` before the end (0: from the beginning).
+
+    Data is in whole ms; a bound between two of them is moved up.
+    """
+    end_ms = now_ms if end is None else -(-parse_time("end", end) // NS_PER_MS)
     if start is None:
-        return (end_ms - default_ms if default_ms else 0), end_ms
-    start_ms = _time_ms("start", start)
+        return max(0, end_ms - default_ms) if default_ms else 0, end_ms
+    start_ms = -(-parse_time("start", start) // NS_PER_MS)
     if start_ms >= end_ms:
         raise RequestError("bad_parameter", "start is not before end")
     return start_ms, end_ms
 
 
-def _time_ms(name: str, text: str) -> int:
-    allowed = ["2026-01-31T12:00:00Z", "1769860800"]
+def parse_time(name: str, text: str) -> int:
+    """Return int ns UTC of ISO 8601 or of a number since 1970: s, ms, us or ns, by its magnitude.
+
+    Seconds are meant below 1e11 (the year 5138), ms below 1e14, us below 1e17. Raises RequestError for anything else,
+    and for times before 1970 or after 2200.
+    """
     try:
-        seconds = float(text)
-    except ValueError:
-        try:
-            moment = datetime.fromisoformat(text)
-        except ValueError as error:
-            raise RequestError("bad_parameter", f"{name} = {text[:60]!r} is no time", allowed) from error
-        return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
-    if not 0 <= seconds <= EPOCH_S_MAX:
-        raise RequestError("bad_parameter", f"{name} = {text[:60]!r} is not in seconds since 1970", allowed)
-    return int(seconds * 1000)
+        number = Decimal(text)
+    except InvalidOperation:
+        ns = _iso_ns(name, text)
+    else:
+        if not number.is_finite():
+            raise _no_time(name, text)
+        unit = next((unit for limit, unit in _EPOCH_UNITS if abs(number) < limit), 1)
+        ns = int(number * unit)
+    if not 0 <= ns <= EPOCH_S_MAX * NS_PER_S:
+        raise RequestError("bad_parameter", f"{name} = {text[:60]!r} is not between 1970 and 2200", _TIMES)
+    return ns
+
+
+def _iso_ns(name: str, text: str) -> int:
+    try:
+        moment = datetime.fromisoformat(text)
+        since = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)) - datetime(1970, 1, 1, tzinfo=UTC)
+    except (ValueError, OverflowError) as error:
+        raise _no_time(name, text) from error
+    return since // timedelta(microseconds=1) * 1000
+
+
+def _no_time(name: str, text: str) -> RequestError:
+    return RequestError("bad_parameter", f"{name} = {text[:60]!r} is no time", _TIMES)
 
 
 T = TypeVar("T")
@@ -210,12 +248,18 @@ def page_of(
 ) -> tuple[list[str], str | None, list[str]]:
     """Return the symbols of one page, the cursor of the next, and asked-for symbols that are not `known`."""
     if symbols is not None:
-        wanted = list(dict.fromkeys(word.strip() for word in symbols.split(",") if word.strip()))
-        if len(wanted) > SYMBOLS_MAX:
-            raise RequestError("bad_parameter", f"symbols: {len(wanted)} are too many", [f"up to {SYMBOLS_MAX}"])
+        wanted = symbol_list(symbols)
         return [s for s in wanted if s in known], None, [s[:60] for s in wanted if s not in known]
     names = sorted(name for name in known if cursor is None or name > cursor)
     return names[:limit], names[limit - 1] if len(names) > limit else None, []
+
+
+def symbol_list(text: str) -> list[str]:
+    """Return the symbols of a list with commas between, each once. Raises RequestError where they are too many."""
+    wanted = list(dict.fromkeys(word.strip() for word in text.split(",") if word.strip()))
+    if len(wanted) > SYMBOLS_MAX:
+        raise RequestError("bad_parameter", f"symbols: {len(wanted)} are too many", [f"up to {SYMBOLS_MAX}"])
+    return wanted
 
 
 def pairs(

@@ -4,19 +4,19 @@ A batch first brings each touched key to its final state (SET or DEL), then logs
 whoever reads a key never finds it behind what was published.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from typing import TypeAlias
 
 from msgspec import Struct
 
 from hub.builder import ChannelState, MessageBuilder
 from hub.config import HistorySettings, PublisherSettings
-from hub.history import History, Sample, SeriesSpec, series_of
+from hub.history import History, Sample, SeriesSpec, samples_of, series_of
 from hub.instruments import Instrument
 from hub.intervals import NS_PER_MS
 from hub.keys import Channel, Keys
 from hub.link import pack
-from hub.model import Book, Candle, Message, Quote
+from hub.model import Book, Candle, Message, Quote, Trade
 
 __all__ = ["Batch", "BatchEncoder", "Item", "Renewal", "Withdrawal"]
 
@@ -40,13 +40,14 @@ Item: TypeAlias = Message | Withdrawal | Renewal
 
 
 class Batch(Struct, frozen=True):
-    """Commands ready to be sent. `core` can be sent again with the same effect, `extra` (series) only once."""
+    """Commands ready to be sent. `core` can be sent again with the same effect; series are written only once: the
+    `creations` of new ones, and `samples`."""
 
     items: list[Item]
     core: bytes
     core_count: int
-    extra: bytes
-    extra_count: int
+    creations: list[bytes]
+    samples: list[Sample]
 
 
 def _bulk(data: bytes) -> bytes:
@@ -126,14 +127,14 @@ class BatchEncoder:
                 events += (wire.publish, bulk)
                 count += 1
             if wire.series:
-                self._sample(channel, wire, item, samples)
+                if isinstance(item, Quote):
+                    self._quotes[channel] = item
+                elif isinstance(item, Trade | Candle):
+                    samples += samples_of(item, wire.series_keys, wire.series, ts_pub // NS_PER_MS)
         head, head_count = self._head(values, [channel for channel in fresh if wires[channel].announced])
         gone = [pack("SREM", self.keys.channels, each.name) for each in retired if not wires[each].announced]
         head, head_count = head + b"".join(gone), head_count + len(gone)
-        extra = self._creations(fresh)
-        if self.history is not None:
-            extra += self.history.add(samples)
-        return Batch(items, head + b"".join(events), head_count + count, b"".join(extra), len(extra))
+        return Batch(items, head + b"".join(events), head_count + count, self._creations(fresh), samples)
 
     def restore(self, withdrawn: Iterable[Withdrawal]) -> tuple[bytes, int]:
         """Encode what brings an empty Redis to this publisher's last state: newest values, channel names, series.
@@ -151,12 +152,14 @@ class BatchEncoder:
         extra = self._creations(channels)
         return head + b"".join(extra), count + len(extra)
 
-    def series(self) -> list[bytes]:
-        """Return the commands that make all series anew: somebody deleted one."""
-        return self._creations([channel for channel, wire in self._wires.items() if wire.announced])
+    def series(self, keys: Set[str]) -> list[bytes]:
+        """Return the commands that make the series `keys` anew: somebody deleted them."""
+        return self._creations(
+            [channel for channel, wire in self._wires.items() if not keys.isdisjoint(wire.series_keys)]
+        )
 
-    def quote_samples(self) -> list[bytes]:
-        """Return the commands that sample the quotes that changed since the last call."""
+    def quote_samples(self) -> list[Sample]:
+        """Return samples of the quotes that changed since the last call."""
         samples = []
         for channel, quote in self._quotes.items():
             ts_ms = quote.ts_recv // NS_PER_MS
@@ -166,7 +169,7 @@ class BatchEncoder:
             if quote.ask is not None:
                 samples.append(Sample(ask_key, ts_ms, quote.ask))
         self._quotes.clear()
-        return self.history.add(samples) if self.history is not None else []
+        return samples
 
     def upkeep(self, now_ms: int) -> list[bytes]:
         """Return the commands that renew the expiry of logs and series and trim what the server does not."""
@@ -230,15 +233,3 @@ class BatchEncoder:
                 name = Channel(channel.kind, channel.venue, channel.symbol)
                 commands += self.history.create(self.keys, name, specs, self._instruments.get(channel.symbol))
         return commands
-
-    def _sample(self, channel: ChannelState, wire: _Wire, item: Message, samples: list[Sample]) -> None:
-        if isinstance(item, Quote):
-            self._quotes[channel] = item
-            return
-        ts = item.ts_event if item.ts_event is not None else item.ts_recv
-        if isinstance(item, Candle):
-            ts = item.start
-        for key, spec in zip(wire.series_keys, wire.series, strict=True):
-            value = getattr(item, spec.field)
-            if value is not None:
-                samples.append(Sample(key, ts // NS_PER_MS, value, item.id))

@@ -1,8 +1,11 @@
-"""Candle intervals: the names that exist and their lengths. A leaf module; it imports nothing of the hub."""
+"""Candle intervals: the names that exist and their lengths. A leaf module; of the hub it imports errors alone."""
 
+import re
 from typing import Final
 
-__all__ = ["INTERVALS", "NS_PER_MS", "NS_PER_S", "interval_ns"]
+from hub.errors import RequestError
+
+__all__ = ["INTERVALS", "NS_PER_MS", "NS_PER_S", "interval_ns", "parse_interval"]
 
 NS_PER_MS: Final = 1_000_000
 NS_PER_S: Final = 1_000_000_000
@@ -19,3 +22,20 @@ INTERVALS: Final[dict[str, int]] = {
 def interval_ns(interval: str) -> int:
     """Return the length of `interval` in nanoseconds; KeyError for an unknown name."""
     return INTERVALS[interval] * NS_PER_S
+
+
+_UNITS: Final = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
+LONGEST_S: Final = 366 * 86_400
+
+
+def parse_interval(text: str) -> int:
+    """Return the length in seconds of any interval such as 45m, 2h, 7d; RequestError for what is none, or above 366d.
+
+    Candles of every length are aligned to the epoch: those of 7d begin on Thursdays.
+    """
+    match = re.fullmatch(r"([1-9][0-9]{0,7})([smhd])", text)
+    length = int(match[1]) * _UNITS[match[2]] if match else 0
+    if not 0 < length <= LONGEST_S:
+        allowed = [*INTERVALS, "any number of s, m, h or d up to 366d"]
+        raise RequestError("bad_parameter", f"interval = {text[:20]!r} is not possible", allowed)
+    return length

@@ -23,7 +23,7 @@ from hub.builder import MessageBuilder
 from hub.config import HistorySettings, PublisherSettings
 from hub.connect import AnyLink, connect
 from hub.errors import LeaseHeld, LeaseLost, RedisUnavailable
-from hub.history import History
+from hub.history import History, Sample, SeriesWriter
 from hub.instruments import Instrument
 from hub.keys import Keys
 from hub.latency import Latencies
@@ -64,14 +64,19 @@ class Publisher:
         self.builder = MessageBuilder(keys, epoch)
         self.encoder = BatchEncoder(self.builder, history, settings, series)
         self.on_new_epoch = on_new_epoch
-        self.counters = {"published": 0, "batches": 0, "events_dropped": 0, "redis_errors": 0, "redis_reconnects": 0}
+        self.counters = {
+            "published": 0, "batches": 0, "events_dropped": 0, "redis_errors": 0, "redis_reconnects": 0,
+            "samples_refused": 0,
+        }  # fmt: skip
         self.latencies = Latencies()
         self._settings = settings
         self._pending: list[Item] = []
         self._unconfirmed: Batch | None = None
         self._resent = False
         self._lost_events = False
-        self._series_gone = False
+        self._series = SeriesWriter(history) if history is not None else None
+        self._series_count = 0
+        self._bad_keys: set[str] = set()
         self._link: AnyLink | None = None
         self._busy = True  # no flush may start: one is scheduled, on its way, or Redis is away
         self._run_id = ""
@@ -138,7 +143,7 @@ class Publisher:
         link = self._link
         if link is None:
             return
-        if not self._pending:
+        if not self._pending and not (self._series is not None and self._series.again):
             self._busy = False
             self._idle.set()
             return
@@ -148,32 +153,44 @@ class Publisher:
         self.counters["batches"] += 1
         self.latencies.sent(items)
         self._unconfirmed, self._resent = batch, False
-        extra, extra_count = batch.extra, batch.extra_count
-        now = time.monotonic()
-        if now >= self._series_due:
-            self._series_due = now + self._series_ms / 1000
-            more = self._periodic(now)
-            extra, extra_count = extra + b"".join(more), extra_count + len(more)
-        link.send(batch.core + extra, batch.core_count + extra_count, self._confirmed)
+        upkeep, samples = self._periodic()
+        commands = [*batch.creations, *upkeep]
+        if self._series is not None:
+            writes = self._series.commands(batch.samples + samples)
+            self._series_count = len(writes)
+            commands += writes
+        link.send(batch.core + b"".join(commands), batch.core_count + len(commands), self._confirmed)
 
-    def _periodic(self, now: float) -> list[bytes]:
-        commands = self.encoder.series() if self._series_gone else []
-        self._series_gone = False
-        commands += self.encoder.quote_samples()
+    def _periodic(self) -> tuple[list[bytes], list[Sample]]:
+        """Return what is due besides the batch: commands, and samples of quotes."""
+        again = self._series.again if self._series is not None else None
+        commands = self.encoder.series(again) if again else []
+        now = time.monotonic()
+        if now < self._series_due:
+            return commands, []
+        self._series_due = now + self._series_ms / 1000
         if now >= self._upkeep_due:
             # The first time soon: expiries must not wait for a feed that lives ten minutes.
             self._upkeep_due = now + (UPKEEP_S if self._upkeep_due else 5.0)
             commands += self.encoder.upkeep(time.time_ns() // 1_000_000)
-        return commands
+            self._bad_keys.clear()
+        return commands, self.encoder.quote_samples()
 
     def _confirmed(self, outcome: list[object] | ConnectionError) -> None:
         if isinstance(outcome, ConnectionError):
+            if self._series is not None:
+                self._series.done()
             return  # run() sees the closed link and sends the batch again
         self.latencies.confirmed(time.time_ns())
         batch, self._unconfirmed = self._unconfirmed, None
         kinds = set(map(type, outcome))
         if batch is not None and (RedisReplyError in kinds or list in kinds):
-            self._errors(_refusals(outcome))
+            self._errors(outcome[: batch.core_count], events=True)
+            split = len(outcome) - self._series_count
+            self._errors(outcome[batch.core_count : split], events=False)
+            self._refused(outcome[split:])
+        elif self._series is not None:
+            self._series.done()
         if self._lost_events:
             # Redis refused events: only a new epoch can say so, and run() begins one after a reconnect.
             self._busy = True
@@ -182,19 +199,27 @@ class Publisher:
             return
         self._flush()
 
-    def _errors(self, texts: list[str]) -> None:
-        """Judge error replies: a foreign epoch ends us, a series that is already there is no error."""
-        for text in texts:
+    def _refused(self, written: list[object]) -> None:
+        """Report samples that Redis did not take, each key once until the next upkeep."""
+        for sample, reason in self._series.confirmed(written) if self._series is not None else ():
+            self.counters["samples_refused"] += 1
+            if sample.key not in self._bad_keys:
+                self._bad_keys.add(sample.key)
+                log.warning("redis refused a sample key=%s ts_ms=%d error=%s", sample.key, sample.ts_ms, reason)
+
+    def _errors(self, replies: list[object], *, events: bool) -> None:
+        """Judge error replies: a foreign epoch ends us, a series that is already there is no error. `events`: they
+        answer commands that carry messages, so that some may be lost."""
+        for text in (str(reply) for reply in replies if type(reply) is RedisReplyError):
             if "equal or smaller" in text:
                 if not self._resent:
                     self._fail(LeaseLost(self.venue, "a log holds a larger epoch: another publisher took over"))
                 continue
             if "key already exists" in text:
                 continue
-            self._series_gone = self._series_gone or "key does not exist" in text
             self.counters["redis_errors"] += 1
             log.warning("redis refused a command venue=%s error=%s", self.venue, text)
-            if text.startswith(("OOM", "MISCONF", "READONLY", "WRONGTYPE")):
+            if events and text.startswith(("OOM", "MISCONF", "READONLY", "WRONGTYPE")):
                 self._lost_events = True
 
     def _fail(self, error: Exception) -> None:
@@ -283,7 +308,7 @@ class Publisher:
                 future.set_result(outcome)
 
         link.send(data, count, done)
-        self._errors(_refusals(await future))
+        self._errors(await future, events=True)
 
     async def drain(self, timeout_s: float = 2.0) -> bool:
         """Wait until everything given so far is confirmed; False when `timeout_s` was not enough."""
@@ -295,12 +320,6 @@ class Publisher:
         except TimeoutError:
             return False
         return True
-
-
-def _refusals(outcome: list[object]) -> list[str]:
-    """Return the texts of all error replies; TS.MADD has one per sample inside its answer."""
-    inside = (reply if type(reply) is list else (reply,) for reply in outcome)
-    return [str(reply) for replies in inside for reply in replies if type(reply) is RedisReplyError]
 
 
 def _field(info: object, name: str) -> str:

@@ -12,7 +12,7 @@ from redis.exceptions import RedisError
 
 from hub.book import OrderBook
 from hub.errors import RedisUnavailable
-from hub.history import History, Policy, open_history
+from hub.history import History, Query, open_history
 from hub.instruments import Instrument
 from hub.keys import Keys
 from hub.log import mask_url
@@ -26,6 +26,8 @@ __all__ = ["BookView", "Reader"]
 #: Entries read of a book's log; more than that between two snapshots cannot be.
 TAIL_MAX = 10_000
 BATCH = 1000
+#: Entries of a log read at once.
+LOG_PAGE = 500
 
 M = TypeVar("M", bound=Message)
 
@@ -67,6 +69,12 @@ class Reader:
         async with self._redis() as client:
             await client.exists(self.keys.channels)
 
+    async def listed(self, channels: Sequence[str]) -> set[str]:
+        """Return those of `channels` that are published."""
+        async with self._redis() as client:
+            found = await client.smismember(self.keys.channels, channels)
+        return {name for name, there in zip(channels, found, strict=True) if there}
+
     async def newest(self, channels: Sequence[str], kind: type[M]) -> dict[str, M]:
         """Return the newest message of each channel that has one."""
         found: dict[str, M] = {}
@@ -98,14 +106,26 @@ class Reader:
         messages = [_message(fields.get(b"payload"), kind) for _, fields in reversed(entries)]
         return [message for message in messages if message is not None]
 
+    async def log_back(self, channel: str, kind: type[M], first: int = LOG_PAGE) -> AsyncIterator[list[M]]:
+        """Yield all messages of a log newest first, in pages: `first` messages, then LOG_PAGE at a time."""
+        until, count = "+", min(max(first, 1), LOG_PAGE)
+        while True:
+            async with self._redis() as client:
+                entries = await client.xrevrange(self.keys.log(channel), max=until, min="-", count=count)
+            messages = [_message(fields.get(b"payload"), kind) for _, fields in entries]
+            yield [message for message in messages if message is not None]
+            if len(entries) < count:
+                return
+            until, count = f"({entries[-1][0].decode()}", LOG_PAGE
+
     async def series(
-        self, channel: str, field: str, start_ms: int, end_ms: int, limit: int, policy: Policy
-    ) -> list[tuple[int, float]]:
-        """Return (ms, value), oldest first, of one field's history; [] where there is none."""
+        self, queries: Sequence[Query], start_ms: int, end_ms: int, limit: int
+    ) -> list[list[tuple[int, float]]]:
+        """Return what History.read does: (ms, value), oldest first, for each query."""
         async with self._redis() as client:
             if self._history is None:
                 self._history = await open_history(client)
-            return await self._history.range(self.keys.series(channel, field), start_ms, end_ms, limit, policy)
+            return await self._history.read(queries, start_ms, end_ms, limit)
 
     async def venues(self) -> list[str]:
         """Return all venues that ever published, sorted."""

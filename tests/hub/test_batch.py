@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hub.batch import BatchEncoder, Item, Renewal, Withdrawal
 from hub.builder import MessageBuilder
 from hub.config import HistorySettings, PublisherSettings
-from hub.history import History, SortedSets, TimeSeries
+from hub.history import History, Query, SortedSets, TimeSeries
 from hub.instruments import Instrument
 from hub.link import Link, RedisReplyError
 from hub.model import CANDLE_TYPES, Candle
@@ -74,11 +74,11 @@ def test_a_batch_has_as_many_commands_as_it_says(history: History | None, batche
     for items in batches:
         batch = made.encode(list(items), 5)
         assert len(commands(batch.core)) == batch.core_count
-        assert len(commands(batch.extra)) == batch.extra_count
+        assert [len(commands(command)) for command in batch.creations] == [1] * len(batch.creations)
     data, count = made.restore([])
     assert len(commands(data)) == count
-    for more in (made.quote_samples(), made.upkeep(10)):
-        assert [len(commands(command)) for command in more] == [1] * len(more)
+    upkeep = made.upkeep(10)
+    assert [len(commands(command)) for command in upkeep] == [1] * len(upkeep)
 
 
 def final(items: Sequence[Item]) -> dict[str, str | None]:
@@ -170,7 +170,8 @@ async def carried_out(url: str, made: BatchEncoder, items: list[Item]) -> list[A
     batch = made.encode(items, time.time_ns())
     link = await Link.connect(url)
     try:
-        return await link.call([batch.core + batch.extra, *[b""] * (batch.core_count + batch.extra_count - 1)])
+        added = made.history.add(batch.samples) if made.history is not None else []
+        return await link.call([batch.core, *[b""] * (batch.core_count - 1), *batch.creations, *added])
     finally:
         link.close()
 
@@ -178,7 +179,8 @@ async def carried_out(url: str, made: BatchEncoder, items: list[Item]) -> list[A
 @pytest.mark.parametrize("with_series", [True, False])
 async def test_redis_takes_every_command(redis_url: str, with_series: bool) -> None:
     client = command_client(redis_url)
-    made = encoder(TimeSeries(client) if with_series else SortedSets(client))
+    history = TimeSeries(client) if with_series else SortedSets(client)
+    made = encoder(history)
     now = time.time_ns()
     items: list[Item] = [
         trade(1), quote(1), depth(1), snapshot({1.0: 1.0}), update(2.0, 1.0), Renewal(snapshot({1.0: 1.0, 2.0: 1.0})),
@@ -189,7 +191,7 @@ async def test_redis_takes_every_command(redis_url: str, with_series: bool) -> N
     assert [reply for reply in replies if isinstance(reply, RedisReplyError)] == []
     link = await Link.connect(redis_url)
     upkeep = made.upkeep(now // 1_000_000)
-    replies = await link.call([*made.quote_samples(), *upkeep])
+    replies = await link.call([*history.add(made.quote_samples()), *upkeep])
     assert [reply for reply in replies if isinstance(reply, RedisReplyError)] == []
     data, count = made.restore([])
     replies = await link.call([data, *[b""] * (count - 1)])
@@ -225,7 +227,7 @@ async def test_candles_are_kept_by_their_start_and_the_last_revision_counts(redi
         await carried_out(redis_url, made, items)
         revised = candle("1m", start, 12)
         await carried_out(redis_url, made, [revised])
-        found = await history.range("{md:candle.1m:venue:A-B}:volume", 0, 1 << 60, 100, "last")
+        (found,) = await history.read([Query("{md:candle.1m:venue:A-B}:volume", "last")], 0, 1 << 60, 100)
         assert found == [(start // 1_000_000 - 60_000, 10.0), (start // 1_000_000, 22.0)]
     await client.aclose()
 

@@ -12,7 +12,7 @@ from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
 from hub.embedded import EmbeddedRedis
-from hub.history import History, Sample, SeriesSpec, SortedSets, TimeSeries, open_history, series_of
+from hub.history import History, Query, Sample, SeriesSpec, SortedSets, TimeSeries, open_history, series_of
 from hub.instruments import Instrument
 from hub.keys import Channel, Keys
 from hub.link import Link
@@ -54,7 +54,11 @@ class Store:
 
     async def add(self, spec: SeriesSpec, *values: tuple[int, float], first: int = 1) -> None:
         """Write (ms, value); they get consecutive ids from `first` on."""
-        samples = [Sample(key(spec), ts, value, f"9-{first + place}") for place, (ts, value) in enumerate(values)]
+        adds_up = spec.policy == "sum"
+        samples = [
+            Sample(key(spec), ts, value, f"9-{first + place}" if adds_up else "")
+            for place, (ts, value) in enumerate(values)
+        ]
         replies = await self.write(self.history.add(samples))
         flat = [part for reply in replies for part in (reply if isinstance(reply, list) else [reply])]
         errors = [str(part) for part in flat if isinstance(part, Exception)]
@@ -63,7 +67,8 @@ class Store:
     async def range(
         self, spec: SeriesSpec, start: int = 0, end: int = 1 << 50, limit: int = 1000
     ) -> list[tuple[int, float]]:
-        return await self.history.range(key(spec), start, end, limit, spec.policy)
+        (found,) = await self.history.read([Query(key(spec), spec.policy)], start, end, limit)
+        return found
 
 
 @pytest.fixture(params=["TimeSeries", "SortedSets", "SortedSets without the module"])
@@ -186,7 +191,7 @@ async def test_the_server_decides_how_series_are_kept(redis_url: str, plain_url:
 
 
 def test_which_kinds_have_series() -> None:
-    candle = ["open", "high", "low", "close", "volume", "buy_volume", "sell_volume"]
+    candle = ["open", "high", "low", "close", "volume", "buy_volume", "sell_volume", "trades"]
     assert [(spec.field, spec.policy, spec.retention_s) for spec in series_of("quote", 10, 20)] == [
         ("bid", "last", 10), ("ask", "last", 10),
     ]  # fmt: skip

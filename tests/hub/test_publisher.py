@@ -15,7 +15,7 @@ from redis.exceptions import ResponseError
 from hub.config import HistorySettings, PublisherSettings
 from hub.embedded import EmbeddedRedis
 from hub.errors import LeaseHeld, LeaseLost
-from hub.history import SortedSets
+from hub.history import Query, SortedSets
 from hub.lease import Lease, new_holder
 from hub.link import Link, pack
 from hub.position import parse_position
@@ -212,7 +212,7 @@ async def test_without_the_module_series_are_sorted_sets(tmp_path: Path) -> None
         await it.drained()
         history = SortedSets(it.client)
         key = KEYS.series(TRADES, "size")
-        found = await history.range(key, 0, 1 << 50, 1000, "sum")
+        (found,) = await history.read([Query(key, "sum")], 0, 1 << 50, 1000)
         assert sum(value for _, value in found) == 9.5
         assert it.publisher.counters["redis_errors"] == 0
 

@@ -15,7 +15,7 @@ from redis.crc import key_slot
 from hub.bus import Bus
 from hub.connect import AnyLink, connect
 from hub.errors import ConfigError, RedisUnavailable
-from hub.history import TimeSeries, open_history
+from hub.history import Query, TimeSeries, open_history
 from hub.keys import Keys
 from hub.lease import Lease
 from hub.link import Push, RedisReplyError, pack
@@ -151,7 +151,7 @@ async def test_one_interface_for_all(kit: Kit) -> None:
         [pack("TS.MADD", *(w for symbol in SYMBOLS for w in (KEYS.series(f"quote:v:{symbol}", "bid"), 5, 1.5)))]
     )
     assert added == [5] * len(SYMBOLS)
-    assert await history.range(KEYS.series("quote:v:S7", "bid"), 0, 9, 10, "last") == [(5, 1.5)]
+    assert await history.read([Query(KEYS.series("quote:v:S7", "bid"), "last")] * 2, 0, 9, 10) == [[(5, 1.5)]] * 2
     await client.aclose()
 
 
