@@ -84,21 +84,23 @@ class Repairs:
                 wanted = []
                 while left and left[-1] < first + self._adapter.candles_per_fetch * length:
                     wanted.append(left.pop())
-                result += self._request(instrument, interval, wanted, wanted[-1])
+                result += self._request(instrument, interval, wanted, wanted[-1], now)
         self._due.clear()
         for _, request in [entry for entry in self._later if entry[0] <= now]:
             assert request.fetch.instrument is not None
             # Up to now: a later candle tells that there were no trades in one that is left out.
-            result += self._request(request.fetch.instrument, request.fetch.interval, request.starts, now, again=True)
+            result += self._request(
+                request.fetch.instrument, request.fetch.interval, request.starts, now, now, again=True
+            )
         self._later = [entry for entry in self._later if entry[0] > now]
         self._open |= dict.fromkeys(result, now + self.PATIENCE_NS)
         return result
 
     def _request(
-        self, instrument: Instrument, interval: str, starts: Sequence[int], last: int, *, again: bool = False
+        self, instrument: Instrument, interval: str, starts: Sequence[int], last: int, now: int, *, again: bool = False
     ) -> list[Request]:
         count = min((last - starts[0]) // interval_ns(interval) + 1, self._adapter.candles_per_fetch)
-        fetch = self._adapter.candles_fetch(instrument, interval, starts[0], count)
+        fetch = self._adapter.candles_fetch(instrument, interval, starts[0], count, now)
         return [Request(fetch, tuple(starts), again)] if fetch is not None else []
 
     def waits_for(self, request: Request) -> bool:

@@ -9,6 +9,9 @@
 | 4 | LeaseHeld: another publisher owns the venue |
 | 5 | LeaseLost |
 | 6 | SessionError: a recorded session cannot be read |
+| 7 | GatewayUnreachable |
+| 8 | RequestError: what was asked for is not there, not possible or not allowed |
+| 9 | FetchError, WireError: the venue does not answer, or not what was asked for |
 """
 
 import asyncio
@@ -25,7 +28,19 @@ from typing import Any, Final, NoReturn
 
 from hub import config, log
 from hub.config import Settings
-from hub.errors import ConfigError, HubError, LeaseHeld, LeaseLost, RedisUnavailable, SessionError, UnknownInstrument
+from hub.errors import (
+    ConfigError,
+    FetchError,
+    GatewayUnreachable,
+    HubError,
+    LeaseHeld,
+    LeaseLost,
+    RedisUnavailable,
+    RequestError,
+    SessionError,
+    UnknownInstrument,
+    WireError,
+)
 
 __all__ = ["EXIT_CODES", "SUPERVISED", "die_with_parent", "exit_code", "load_or_exit", "run"]
 
@@ -41,6 +56,10 @@ EXIT_CODES: Final[dict[type[HubError], int]] = {
     LeaseHeld: 4,
     LeaseLost: 5,
     SessionError: 6,
+    GatewayUnreachable: 7,
+    RequestError: 8,
+    FetchError: 9,
+    WireError: 9,
 }
 
 PARENT_POLL_S: Final = 0.5

@@ -402,7 +402,9 @@ class Binance(Adapter):
     # candles
 
     @classmethod
-    def candles_fetch(cls, instrument: Instrument, interval: str, start: int, count: int) -> Fetch | None:
+    def candles_fetch(
+        cls, instrument: Instrument, interval: str, start: int, count: int, now: int = 0
+    ) -> Fetch | None:
         if interval not in cls.candle_intervals:
             return None
         params = (

@@ -97,7 +97,7 @@ class Okx(Adapter):
     }
     default_symbols = ("BTC-USDT", "ETH-USDT", "SOL-USDT", "BTC-USDT-PERP", "ETH-USDT-PERP")
     candle_intervals = frozenset(BARS)
-    candles_per_fetch = 300
+    candles_per_fetch = okx_rest.OLD_CANDLES_MAX
     checksum = staticmethod(checksum)
     book_window = 400
 
@@ -358,8 +358,10 @@ class Okx(Adapter):
         return [*okx_rest.candles(instrument, interval, rows, ts_recv), *_unreadable(bad)]
 
     @classmethod
-    def candles_fetch(cls, instrument: Instrument, interval: str, start: int, count: int) -> Fetch | None:
-        return okx_rest.candles_fetch(instrument, interval, start, count)
+    def candles_fetch(
+        cls, instrument: Instrument, interval: str, start: int, count: int, now: int = 0
+    ) -> Fetch | None:
+        return okx_rest.candles_fetch(instrument, interval, start, count, now)
 
     def snapshot(self, fetch: Fetch, body: bytes, ts_recv: int) -> list[Event | Fetch]:
         assert fetch.instrument is not None

@@ -11,12 +11,24 @@ from hub.instruments import Instrument, canonical_symbol
 from hub.intervals import NS_PER_MS, interval_ns
 from hub.model import CANDLE_TYPES, Candle
 
-__all__ = ["BARS", "CANDLES_MAX", "INTERVAL_OF", "candles", "candles_fetch", "read_candles", "read_instruments"]
+__all__ = [
+    "BARS",
+    "CANDLES_MAX",
+    "INTERVAL_OF",
+    "OLD_CANDLES_MAX",
+    "candles",
+    "candles_fetch",
+    "read_candles",
+    "read_instruments",
+]
 
 VENUE = "okx"
 _STATUS = {"live": "trading", "suspend": "halted"}
 _TYPES: dict[str, Any] = {"SPOT": "spot", "SWAP": "perpetual", "FUTURES": "future", "OPTION": "option"}
 CANDLES_MAX = 300
+#: Older ones than the newest so many are elsewhere, and come fewer at a time.
+CANDLES_KEPT = 1440
+OLD_CANDLES_MAX = 100
 #: interval -> the venue's word. Bars of six hours and longer begin at 16:00 UTC unless they are the `utc` ones.
 BARS = {
     "1m": "1m", "3m": "3m", "5m": "5m", "15m": "15m", "30m": "30m", "1h": "1H", "2h": "2H", "4h": "4H",
@@ -72,12 +84,13 @@ def _instrument(row: Listed) -> Instrument | None:
     )
 
 
-def candles_fetch(instrument: Instrument, interval: str, start: int, count: int) -> Fetch | None:
+def candles_fetch(instrument: Instrument, interval: str, start: int, count: int, now: int) -> Fetch | None:
     """Ask for candles from `start` (int ns): `after` and `before` are bounds, older than and newer than."""
     if interval not in BARS:
         return None
     first, length = start // NS_PER_MS, interval_ns(interval) // NS_PER_MS
-    count = min(count, CANDLES_MAX)
+    old = start < now - (CANDLES_KEPT - CANDLES_MAX) * interval_ns(interval)
+    count = min(count, OLD_CANDLES_MAX if old else CANDLES_MAX)
     params = (
         ("instId", instrument.venue_symbol),
         ("bar", BARS[interval]),
@@ -86,9 +99,10 @@ def candles_fetch(instrument: Instrument, interval: str, start: int, count: int)
         ("limit", str(count)),
     )
     return Fetch(
-        resource="candles",
-        path="/api/v5/market/candles",
+        resource="history-candles" if old else "candles",
+        path=f"/api/v5/market/{'history-candles' if old else 'candles'}",
         params=params,
+        weight=2 if old else 1,
         instrument=instrument,
         interval=interval,
         start=start,

@@ -51,6 +51,11 @@ COMMANDS: Final[dict[str, tuple[str, str, Command]]] = {
         "record a session from a venue",
         partial(_module, "feeds.record"),
     ),
+    "backfill": (
+        "VENUE SYMBOL --since TIME [--until TIME] [--interval 1m]",
+        "fill history with the venue's own candles",
+        partial(_module, "feeds.backfill"),
+    ),
     "replay": (
         "VENUE SESSION_DIR... [--port N] [--speed X] [--loop] [--shift]",
         "serve recorded sessions as the venue would",
