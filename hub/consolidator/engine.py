@@ -92,8 +92,7 @@ class Engine:
             for each in output.sources:
                 made.join(each)
                 self._of[each] = [made if other is output else other for other in self._of[each]]
-            for marked in (self._changed, self._touched, self._waiting):
-                marked.pop(output, None)
+            self._unmark(output)
             output = self.outputs[name] = made
         output.join(source)
         self._mark(output)
@@ -119,12 +118,14 @@ class Engine:
             output.merged.came(None, now)
             self._mark(output)
             if not output.sources:
-                self.flush(now)
-                del self.outputs[output.symbol]
-                self._touched.pop(output, None)
-                self._waiting.pop(output, None)
-                self.board.forget(output.symbol)
-                self.sink.retire_all(output.symbol)
+                self._end(output, now)
+
+    def _end(self, output: Output, now: int) -> None:
+        del self.outputs[output.symbol]
+        self._unmark(output)
+        self._say(output.symbol, None, "down", "no venue publishes it any more", now)
+        self.board.forget(output.symbol)
+        self.sink.retire_all(output.symbol)
 
     def offer(self, source: Source, kind: str, now: int) -> None:
         """Note that `source` publishes `kind`."""
@@ -247,6 +248,10 @@ class Engine:
 
     def _mark(self, output: Output) -> None:
         self._changed[output] = None
+
+    def _unmark(self, output: Output) -> None:
+        for marked in (self._changed, self._touched, self._waiting):
+            marked.pop(output, None)
 
     @property
     def pending(self) -> bool:
