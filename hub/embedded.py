@@ -306,6 +306,7 @@ async def _serve(settings: RedisSettings) -> int:
         output=sys.stdout,
     )
     await server.start()
+    logger.info("redis answers port=%d", settings.port)
     try:
         code = await server.wait()
     except asyncio.CancelledError:

@@ -5,11 +5,16 @@ import os
 from collections.abc import Generator, Iterator
 
 import pytest
+from hypothesis import settings
 from redis import Redis
 
 from hub.embedded import EmbeddedRedis
 
 REQUIRE_ALL = os.environ.get("TICKWIRE_REQUIRE_ALL") == "1"
+
+# No deadline: no test asserts a time. Where everything is required each run tries the same examples; elsewhere new ones.
+settings.register_profile("tickwire", deadline=None, derandomize=REQUIRE_ALL, print_blob=True)
+settings.load_profile("tickwire")
 
 
 @pytest.hookimpl(wrapper=True)

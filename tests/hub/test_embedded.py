@@ -228,7 +228,8 @@ async def test_a_second_part_on_the_same_folder_refuses(tmp_path: Path) -> None:
 async def test_the_part_ends_with_its_server(tmp_path: Path) -> None:
     port = free_port()
     process = part(tmp_path, port)
-    await answers(port)
+    assert process.stderr is not None
+    assert any(f"redis answers port={port}" in line for line in iter(process.stderr.readline, ""))
     os.kill(server_pid(tmp_path), signal.SIGKILL)
     _, errors = process.communicate(timeout=10)
     assert process.returncode == 128 + signal.SIGKILL
