@@ -19,7 +19,7 @@ from gateway.routes.books import get_books
 from gateway.routes.candles import get_candles
 from gateway.routes.health import live, ready
 from gateway.routes.instruments import get_instruments, list_instruments
-from gateway.routes.page import page
+from gateway.routes.page import page, page_file
 from gateway.routes.quotes import get_quotes, list_quotes
 from gateway.routes.series import get_series
 from gateway.routes.tickers import get_tickers, list_tickers
@@ -60,7 +60,7 @@ def create_app(settings: Settings) -> Litestar:
     inner = Router("/", route_handlers=[metrics], guards=[only_guests])
     origins = settings.gateway.origins
     return Litestar(
-        [rest, stream, stream_symbol, live, ready, inner, asyncapi, page],
+        [rest, stream, stream_symbol, live, ready, inner, asyncapi, page, page_file],
         lifespan=[lifespan],
         state=State({"runtime": runtime, "registry": make_registry(runtime, requests)}),
         dependencies={"runtime": Provide(provide_runtime, sync_to_thread=False)},

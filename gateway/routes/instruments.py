@@ -8,7 +8,7 @@ from litestar.params import FromPath, QueryParameter
 from msgspec import Struct
 
 from gateway.errors import PROBLEMS
-from gateway.query import Context, Cursor, Limit, choose
+from gateway.query import Context, Cursor, Limit, SymbolList, choose, symbol_list
 from hub.errors import NotFound
 from hub.instruments import Instrument, InstrumentKind
 
@@ -44,6 +44,7 @@ async def list_instruments(
     kind: Kind = None,
     venue: Filter = None,
     text: Text = None,
+    symbols: SymbolList = None,
     cursor: Cursor = None,
     limit: Limit = 100,
 ) -> InstrumentPage:
@@ -53,9 +54,15 @@ async def list_instruments(
         choose("kind", kind, KINDS)
     if venue is not None:
         venues = [choose("venue", venue, venues)]
+    names = symbol_list(symbols) if symbols is not None else None
+    listed = (
+        await runtime.reader.instruments(venues)
+        if names is None
+        else (await runtime.reader.instruments_of([(name, symbol) for symbol in names for name in venues])).values()
+    )
     rows = [
         row
-        for row in await runtime.reader.instruments(venues)
+        for row in listed
         if (base is None or row.base.upper() == base.upper())
         and (quote is None or row.quote.upper() == quote.upper())
         and (kind is None or row.kind == kind)
