@@ -16,7 +16,7 @@ from gateway.runtime import Runtime, runtime_of
 from hub.access import Grant
 from hub.errors import NotFound, Refused, RequestError
 from hub.intervals import NS_PER_MS, NS_PER_S
-from hub.keys import channel_name
+from hub.keys import ALL_VENUES, channel_name
 from hub.model import State
 
 __all__ = [
@@ -140,7 +140,12 @@ def venues_for(runtime: Runtime, grant: Grant, kind: str, symbol: str, venue: st
     venues = [name for name in known if grant.allows(kind, name, symbol)]
     if not venues:
         raise not_allowed(kind, symbol, venue)
-    return venues
+    return [name for name in venues if name == venue or _is_made(runtime, kind, name, symbol)]
+
+
+def _is_made(runtime: Runtime, kind: str, venue: str, symbol: str) -> bool:
+    """Tell whether there is such a kind: of venue `all` there are only some."""
+    return venue != ALL_VENUES or channel_name(kind, venue, symbol) in runtime.directory.names
 
 
 def not_allowed(kind: str, symbol: str, venue: str | None) -> Refused:
@@ -271,4 +276,5 @@ def pairs(
         for symbol in symbols
         for name in sorted(runtime.directory.symbols.get(symbol, ()))
         if (venue is None or name == venue) and grant.allows(kind, name, symbol)
+        if name == venue or _is_made(runtime, kind, name, symbol)
     ]

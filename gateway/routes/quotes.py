@@ -2,7 +2,7 @@
 
 from litestar import get
 from litestar.params import FromPath
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 
 from gateway.errors import PROBLEMS
 from gateway.query import (
@@ -22,7 +22,7 @@ from gateway.query import (
 )
 from gateway.runtime import Runtime
 from hub.access import Grant
-from hub.model import Quote
+from hub.model import Market, Quote
 
 __all__ = ["QuoteView", "SymbolQuotes", "get_quotes", "list_quotes"]
 
@@ -30,12 +30,30 @@ KIND = "quote"
 
 
 class QuoteView(Snapshot, kw_only=True):
-    """Best bid and ask of one venue. Prices in quote units, sizes in base units."""
+    """Best bid and ask of one venue. Prices in quote units, sizes in base units.
+
+    Of venue `all`, what is made across venues, there are the further fields: which venues count, whose prices are the
+    best, and the numbers that ANALYTICS.md defines.
+    """
 
     bid: float | None
     bid_size: float | None
     ask: float | None
     ask_size: float | None
+    bid_venue: str | UnsetType | None = UNSET
+    ask_venue: str | UnsetType | None = UNSET
+    mid: float | UnsetType | None = UNSET
+    spread_bps: float | UnsetType | None = UNSET
+    microprice: float | UnsetType | None = UNSET
+    imbalance: float | UnsetType | None = UNSET
+    imbalance_n: float | UnsetType | None = UNSET
+    market: Market | UnsetType | None = UNSET
+    venues: list[str] | UnsetType = UNSET
+    analytics: dict[str, float | None] | UnsetType = UNSET
+
+
+_FIELDS = tuple(name for name in QuoteView.__struct_fields__ if name not in Snapshot.__struct_fields__)
+_NOTHING: dict[str, None] = dict.fromkeys(("bid", "bid_size", "ask", "ask_size"))
 
 
 class SymbolQuotes(Struct):
@@ -55,10 +73,7 @@ async def _read(runtime: Runtime, grant: Grant, symbols: list[str], venue: str |
         quote = messages.get(channel)
         view = QuoteView(
             **envelope(runtime, KIND, name, symbol, quote),
-            bid=quote.bid if quote else None,
-            bid_size=quote.bid_size if quote else None,
-            ask=quote.ask if quote else None,
-            ask_size=quote.ask_size if quote else None,
+            **({field: getattr(quote, field) for field in _FIELDS} if quote is not None else _NOTHING),
         )
         found[symbol].quotes.append(view)
     return list(found.values())

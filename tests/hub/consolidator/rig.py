@@ -8,7 +8,7 @@ from hub.config import CandleSettings, Settings
 from hub.consolidator.engine import Engine
 from hub.consolidator.health import Source
 from hub.consolidator.settings import ConsolidatorSettings
-from hub.model import Candle, Depth, Level, Message, Quote, State, Status, Trade
+from hub.model import Candle, Depth, Level, Message, Quote, State, Status, Trade, is_event, kind_of
 
 SYMBOL = "BTC-USD"
 S = 1_000_000_000
@@ -102,6 +102,6 @@ class Rig:
                     self.engine.pulse(venue.name, venue.epoch, venue.holder, self.now)
             self.engine.flush(self.now)
             self.engine.tick(self.now)
-        found = [m for m in self.messages if isinstance(m, Candle) and "candle." in m.__struct_config__.tag]
+        found = [m for m in self.messages if isinstance(m, Candle) and is_event(kind_of(m))]
         self.messages = [message for message in self.messages if not isinstance(message, Candle)]
         return found

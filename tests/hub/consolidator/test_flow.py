@@ -2,12 +2,12 @@
 
 from hub.consolidator.flow import DOUBT_NS
 from hub.consolidator.settings import ConsolidatorSettings
-from hub.model import Candle
+from hub.model import Candle, kind_of
 from tests.hub.consolidator.rig import START, SYMBOL, Rig, S
 
 
 def of(candles: list[Candle], interval: str) -> list[Candle]:
-    return [candle for candle in candles if candle.__struct_config__.tag == f"candle.{interval}"]
+    return [candle for candle in candles if kind_of(candle) == f"candle.{interval}"]
 
 
 def starts(candles: list[Candle], interval: str = "1s") -> list[int]:
