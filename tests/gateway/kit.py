@@ -110,6 +110,15 @@ class Feed:
             await pipe.execute()
         return [payload for _, _, payload in steps]
 
+    async def retire(self, *names: str) -> None:
+        """Take channels away, as a feed does with symbols it no longer has."""
+        async with self.redis.pipeline(transaction=False) as pipe:
+            for name in names:
+                self._known.discard(name)
+                pipe.delete(self.keys.newest(name))
+                pipe.srem(self.keys.channels, name)
+            await pipe.execute()
+
     def _book(self, message: Book, position: str) -> bytes | None:
         """Return what to store as the newest snapshot: the published one, or a full one every few updates."""
         kept, since = self.books.setdefault(message.symbol, (OrderBook(), 0))

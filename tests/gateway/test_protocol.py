@@ -80,6 +80,32 @@ def test_patterns_match_what_they_stand_for() -> None:
     assert directory.match("trade:*:*") == ["trade:kraken:ETH-USD"]
     assert directory.match("mark:*:*") == []
     assert directory.symbols["BTC-USDT"] == {"binance", "all", "kraken"}
+    assert directory.count == len(names) + 3
     for name in names:
         for pattern in patterns_of(parse_channel(name)):
             assert name in directory.match(pattern)
+
+
+@given(st.lists(st.sampled_from(range(64)), unique=True), st.lists(st.sampled_from(range(64)), unique=True))
+def test_a_directory_that_forgets_is_as_if_it_had_never_known(first: list[int], then: list[int]) -> None:
+    kinds, venues, symbols = ("quote", "trade", "status", "nonsense"), ("a", "b", "all", "c"), ("X", "Y", "Z", "*")
+    names = [f"{kind}:{venue}:{symbol}" for kind in kinds for venue in venues for symbol in symbols]
+    old, new = Directory(), Directory()
+    for number in first:
+        old.add(names[number])
+    known = {names[number] for number in then}
+    gone = {name for name, _ in old.retain(known)}
+    assert gone == {names[number] for number in first if names[number] not in known} - {
+        name for name in names if new.add(name) is None
+    }
+    fresh = Directory()
+    for name in known:
+        old.add(name)
+        fresh.add(name)
+    assert (old.names, old.symbols, old.venues, old.count) == (fresh.names, fresh.symbols, fresh.venues, fresh.count)
+    assert old.count == len(known)
+    for name in names:
+        if (channel := fresh.names.get(name)) is not None:
+            for pattern in patterns_of(channel):
+                assert set(old.match(pattern)) == set(fresh.match(pattern))
+    assert all(old.match(pattern) for pattern in old._matches)

@@ -240,6 +240,39 @@ async def test_patterns_follow_additions(feed: Feed, gateway: Gateway, redis_url
         assert [m["type"] for m in await messages(socket)] == ["quote"]
 
 
+async def test_patterns_follow_removals(redis_url: str, feed: Feed) -> None:
+    """A channel that is retired leaves patterns and limits, REST and status; by its own name it stays subscribed."""
+    eth = "quote:binance:ETH-USDT"
+    async with gateway_on(redis_url, max_subscriptions=4) as gateway:
+        await feed.publish(quote(1.0), quote(1.0, "ETH-USDT"), status("stale", "ETH-USDT"), status("live"))
+        async with gateway.connect() as socket, gateway.connect() as direct:
+            await subscribe(socket, "quote:*:*", "quote:*:ETH-USDT")
+            await subscribe(direct, eth, "quote:*:ETH-USDT")
+            assert len([m for m in await messages(socket) if m["type"] == "quote"]) == 2
+            await messages(direct)
+            await feed.retire(eth, "status:binance:ETH-USDT")
+            gone = await until(socket, "ack", op="unsubscribe")
+            assert gone["channel"] == eth
+            assert gone["pattern"] in ("quote:*:*", "quote:*:ETH-USDT")
+            assert eth not in gateway.runtime.directory.names
+            assert ("binance", "ETH-USDT") not in gateway.runtime.watch.symbols
+            assert (await gateway.get("/v1/quotes/ETH-USDT"))[0] == 404
+            assert (await gateway.get("/v1/quotes/BTC-USDT"))[0] == 200
+            assert await messages(direct) == [], "asked for by its name"
+            await subscribe(socket, "quote:binance:X")
+            assert (await until(socket, "ack"))["channel"] == "quote:binance:X", "its place is free"
+            await subscribe(socket, "quote:binance:Y")
+            assert (await until(socket, "error"))["code"] == "too_many_subscriptions"
+            await socket.send(json.dumps({"op": "unsubscribe", "channels": ["quote:binance:X"]}))
+            await until(socket, "ack", op="unsubscribe")
+            await feed.publish(quote(2.0, "ETH-USDT"))
+            ack = await until(socket, "ack")
+            assert ack["channel"] == eth, "listed again"
+            assert (await until(socket, "quote", symbol="ETH-USDT"))["bid"] == 2.0
+            assert (await until(direct, "quote"))["bid"] == 2.0
+            assert (await gateway.get("/v1/quotes/ETH-USDT"))[0] == 200
+
+
 async def test_the_venue_all_is_in_no_pattern(feed: Feed, gateway: Gateway, redis_url: str) -> None:
     async with Feed(redis_url, "all") as consolidator, gateway.connect() as socket:
         await feed.publish(quote())
