@@ -9,6 +9,7 @@ from litestar.datastructures import State
 from litestar.di import Provide
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin, YamlRenderPlugin
+from litestar.openapi.spec import Components, SecurityScheme
 
 from gateway.asyncapi import asyncapi
 from gateway.errors import HANDLERS
@@ -31,6 +32,12 @@ from hub.config import Settings
 
 __all__ = ["create_app"]
 
+BEARER_SCHEME = SecurityScheme(
+    type="http",
+    scheme="bearer",
+    bearer_format="JWT",
+    description="Where the gateway asks who its clients are: README, Tokens.",
+)
 RESOURCES = [
     get_quotes, list_quotes, get_tickers, list_tickers, get_books, get_trades, get_candles, get_series,
     get_instruments, list_instruments, list_venues, get_venue,
@@ -56,6 +63,8 @@ def create_app(settings: Settings) -> Litestar:
         before_request=check_parameters,
         guards=[only_guests],
         dependencies={"grant": Provide(provide_grant, sync_to_thread=False)},
+        # Without tokens they may be shown all the same.
+        security=[{"bearer": []}] if settings.gateway.auth.required else [{}, {"bearer": []}],
     )
     inner = Router("/", route_handlers=[metrics], guards=[only_guests])
     origins = settings.gateway.origins
@@ -74,6 +83,7 @@ def create_app(settings: Settings) -> Litestar:
             version="1",
             description="Market data snapshots. Streams: WebSocket /v1/ws.",
             path="/schema",
+            components=Components(security_schemes={"bearer": BEARER_SCHEME}),
             render_plugins=[JsonRenderPlugin(path=["/", "/openapi.json"]), YamlRenderPlugin()],
         ),
     )
