@@ -68,12 +68,12 @@ class PlanLimiter(SharedLimiter):
         super().__init__(client, keys, venue, "rest", plan.calls, plan.window_s, spare=spare, account=account)
         self.plan, self._keys = plan, keys
         self._account = account or socket.gethostname()
-        self._used: dict[str, int] = {}
+        self._counted: dict[str, int] = {}
 
     async def take(self, cost: int) -> None:
         """Wait for the window; RateLimited with its end where a day's or a month's calls are used up."""
         for quota in self.plan.quotas:
-            if self._used.get(self._counter(quota), 0) + cost > quota.calls:
+            if self._counted.get(self._counter(quota), 0) + cost > quota.calls:
                 await self.read()  # somebody else may have counted
         await super().take(cost)
         for quota in self.plan.quotas:
@@ -90,20 +90,20 @@ class PlanLimiter(SharedLimiter):
                 value = await self.client.get(name)
             except (RedisError, OSError):
                 return
-            self._used[name] = int(value or 0)
+            self._counted[name] = int(value or 0)
 
     async def _count(self, quota: Quota, cost: int) -> bool:
         name = self._counter(quota)
         try:
             reply = await self.client.eval(script("take_quota"), 1, name, cost, quota.calls, KEPT_MS[quota.period])
-            counted, self._used[name] = bool(reply[0]), int(reply[1])
+            counted, self._counted[name] = bool(reply[0]), int(reply[1])
             return counted
         except (RedisError, OSError) as error:
             log.warning("calls are counted by this process alone venue=%s error=%s", self.venue, error)
-        used = self._used.get(name, 0)
+        used = self._counted.get(name, 0)
         if used + cost > quota.calls:
             return False
-        self._used[name] = used + cost
+        self._counted[name] = used + cost
         return True
 
     def _counter(self, quota: Quota) -> str:
@@ -117,7 +117,7 @@ class PlanLimiter(SharedLimiter):
             BudgetReport(
                 limit=quota.calls,
                 window_s=86_400.0 if quota.period == "day" else 30 * 86_400.0,
-                used=self._used.get(self._counter(quota), 0),
+                used=self._counted.get(self._counter(quota), 0),
                 resets_at=_end_ms(quota),
             )
             for quota in self.plan.quotas

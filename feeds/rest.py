@@ -11,7 +11,7 @@ import time
 from collections.abc import Mapping, Sequence
 from email.utils import parsedate_to_datetime
 from math import isfinite
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import quote_plus, urlencode, urlsplit
 
 import aiohttp
 from redis.asyncio import Redis
@@ -152,7 +152,7 @@ class RestClient:
         self._headers = adapter.rest_headers(credentials)
         self._query = adapter.rest_query(credentials)
         self._refusal = adapter.refusal
-        self._secrets = [text for text in credentials if text]
+        self._secrets = [form for text in credentials if text for form in (text, quote_plus(text))]
         self.venue, self.limits, self.limiter = adapter.venue, adapter.limits, limiter
         self.base_url = (base_url or adapter.rest_url).rstrip("/")
         self._overridden = bool(base_url)

@@ -41,7 +41,12 @@ def test_every_part_exists(command: str) -> None:
 
 def test_a_configured_redis_is_not_started() -> None:
     parts = build_parts(Settings(), "redis://elsewhere/0", {}, embedded=False)
-    assert [part.name for part in parts] == [*(f"feed-{venue}" for venue in DEFAULT_VENUES), "consolidator", "gateway"]
+    assert [part.name for part in parts] == [
+        *(f"feed-{venue}" for venue in DEFAULT_VENUES),
+        "instruments",
+        "consolidator",
+        "gateway",
+    ]
     assert all(part.env["TICKWIRE_REDIS__URL"] == "redis://elsewhere/0" for part in parts)
 
 
@@ -52,4 +57,4 @@ def test_live_by_default_are_the_venues_that_want_no_keys() -> None:
 def test_one_feed_per_enabled_venue() -> None:
     settings = Settings(venues={"a": VenueSettings(), "b": VenueSettings(enabled=False), "c": VenueSettings()})
     names = [part.name for part in build_parts(settings, "", {})]
-    assert names == ["redis", "feed-a", "feed-c", "consolidator", "gateway"]
+    assert names == ["redis", "feed-a", "feed-c", "instruments", "consolidator", "gateway"]

@@ -75,7 +75,7 @@ def server_command(venue: str, port: int) -> list[str]:
 
 def environment(ports: Mapping[str, int]) -> dict[str, str]:
     """Return the settings, as environment variables, that point each venue's feed to its server's port."""
-    result = {}
+    result = {"TICKWIRE_INSTRUMENTS__VENUES": "[" + ", ".join(f'"{venue}"' for venue in ports) + "]"}
     for venue, port in ports.items():
         prefix = f"TICKWIRE_VENUES__{venue.upper()}__"
         result[f"{prefix}WS_URL"] = f"ws://127.0.0.1:{port}"

@@ -21,7 +21,8 @@ DEFAULT_VENUES = (
 #: Clients are asked to leave within this time, because everything has to be stopped in a few seconds.
 DRAIN_S = 0.3
 
-REDIS, VENUE_SERVER, FEEDS, CONSOLIDATOR, GATEWAY = range(5)
+# The archive begins before the feeds and ends after them, so that it misses nothing of theirs.
+REDIS, VENUE_SERVER, ARCHIVE, FEEDS, CONSOLIDATOR, GATEWAY = range(6)
 
 
 def venues_of(settings: Settings) -> list[str]:
@@ -58,7 +59,10 @@ def build_parts(
         for venue, port in demo_ports.items():
             listens = partial(_listens, "127.0.0.1", port)
             parts.append(_part(f"venue-{venue}", demo.server_command(venue, port), VENUE_SERVER, env, listens))
+    if settings.archive.enabled:
+        parts.append(_part("archive", ["-m", "hub.archive"], ARCHIVE, env))
     parts += [_part(f"feed-{venue}", ["-m", "feeds", venue], FEEDS, env) for venue in venues]
+    parts.append(_part("instruments", ["-m", "feeds.instruments"], FEEDS, env))
     if settings.consolidator.enabled:
         parts.append(_part("consolidator", ["-m", "hub.consolidator"], CONSOLIDATOR, env))
     env = {**env, "TICKWIRE_GATEWAY__DRAIN_S": str(min(settings.gateway.drain_s, DRAIN_S))}
