@@ -128,6 +128,7 @@ class CandleBuilder:
         if not whole:
             self._gaps += self._doubts
         self._doubts = []
+        self._again = [due for due in self._again if not self._complete(due.start, interval_ns(due.interval))]
 
     def _complete(self, start: int, length: int) -> bool:
         if not self._gaps and not self._doubts:
@@ -225,7 +226,8 @@ class CandleBuilder:
     def _ended(self, series: Series, since: int, until: int) -> Sequence[int]:
         ended = {start for start in series.open if start < until}
         if self.flat:
-            ended.update(range(max(since, until - series.kept * series.length), until, series.length))
+            most = max(series.kept, self.due_max)
+            ended.update(range(max(since, until - most * series.length), until, series.length))
         return sorted(ended)
 
     def _close(self, series: Series, start: int) -> Sum:

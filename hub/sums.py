@@ -124,8 +124,9 @@ class SavedSeries(Struct, frozen=True):
 class Series:
     """Candles of one interval: those still open by start, and the last `kept` closed ones for revisions."""
 
-    __slots__ = ("closed", "closed_until", "interval", "kept", "length", "open", "said", "touched")
+    __slots__ = ("closed", "closed_until", "interval", "kept", "length", "oldest", "open", "said", "touched")
 
+    #: How many intervals back candles can be revised after a restart.
     SAVED = 5
 
     def __init__(self, interval: str, kept: int) -> None:
@@ -134,7 +135,7 @@ class Series:
         self.kept = kept
         self.open: dict[int, Sum] = {}
         self.closed: dict[int, Sum] = {}
-        self.closed_until = 0
+        self.closed_until = self.oldest = 0
         self.touched = False
         self.said = (-1, 0, 0.0)  # start, trades and volume of the last forming candle
 
@@ -154,7 +155,7 @@ class Series:
     def late(self, start: int) -> Sum | None:
         """Return the closed candle at `start`, an empty one where no trade had come; None when it is too old."""
         total = self.closed.get(start)
-        if total is None and start >= self.closed_until - self.kept * self.length:
+        if total is None and start >= max(self.closed_until - self.kept * self.length, self.oldest):
             total = Sum(start)
             self.keep(total)
         return total
@@ -165,10 +166,13 @@ class Series:
         return total if total is not None and total.known else None
 
     def save(self) -> SavedSeries:
-        newest = sorted(self.closed)[-self.SAVED :]
-        return SavedSeries(self.closed_until, list(self.open.values()), [self.closed[start] for start in newest])
+        oldest = self.closed_until - self.SAVED * self.length
+        newest = [total for start, total in self.closed.items() if start >= oldest]
+        return SavedSeries(self.closed_until, list(self.open.values()), newest)
 
     def restore(self, saved: SavedSeries) -> None:
         self.closed_until = saved.closed_until
+        # What was told before is not known any more: a late trade cannot be added to it.
+        self.oldest = saved.closed_until - self.SAVED * self.length
         self.open = {total.start: total for total in saved.open}
         self.closed = {total.start: total for total in saved.closed}

@@ -42,7 +42,7 @@ def prices(minute: int) -> tuple[float, float, float, float, float]:
 
 
 class CandleVenue:
-    """Answers with made-up minutes. Those that are `quiet` had no trades: they come with zeros, or not at all (`omits`)."""
+    """Answers with made-up minutes. `quiet` ones had no trades: they come with zeros, or not at all (`omits`)."""
 
     def __init__(self, *, quiet: Callable[[int], bool] = lambda minute: False, omits: bool = False) -> None:
         self.quiet, self.omits = quiet, omits

@@ -4,11 +4,12 @@ from collections import defaultdict
 from collections.abc import Iterable
 from typing import Any, TypeAlias
 
+import msgspec
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from hub.candles import CandleBuilder, Due, Empty
+from hub.candles import CandleBuilder, Due, Empty, SavedCandles
 from hub.intervals import interval_ns
 from hub.model import CANDLE_TYPES, Candle, Side, Trade, kind_of
 from tests.feeds.naive import Row, event, rows_of, session
@@ -329,6 +330,160 @@ def test_trades_without_a_venue_time_count_when_they_came() -> None:
     made.add(Trade("venue", "A-B", "", None, START + 300 * MS, 0, 2.0, 1.0, None, "1"))
     (candle,) = made.close(START + 3 * S)[0]
     assert (candle.start, candle.buy_trades, candle.sell_trades, candle.trades) == (START, 0, 0, 1)
+
+
+# empty intervals that have candles
+
+
+def test_flat_candles_repeat_the_last_close() -> None:
+    made = builder("1s", "10s", empty="flat")
+    made.add(trade(200 * MS, price=3.0))
+    made.add(trade(300 * MS, price=2.0))
+    first, second, third = made.close(START + 4600 * MS)[0]
+    assert told([first, second, third]) == [
+        ("candle.1s", 0, 0, 2.0),
+        ("candle.1s", 1, 0, 0.0),
+        ("candle.1s", 2, 0, 0.0),
+    ]
+    assert (third.open, third.high, third.low, third.close, third.vwap) == (2.0, 2.0, 2.0, 2.0, None)
+    assert (third.trades, third.buy_trades, third.notional, third.ts_event) == (0, 0, 0.0, None)
+    rows = made.close(START + 22 * S)[0]
+    assert told(rows)[-2:] == [("candle.10s", 0, 0, 2.0), ("candle.10s", 10, 0, 0.0)]
+
+
+def test_no_flat_candle_before_a_close_is_known() -> None:
+    made = builder("1s", empty="flat")
+    assert made.close(START + 8 * S) == ([], [])
+    made.add(trade(9 * S, price=4.0))
+    assert told(made.close(START + 12600 * MS)[0]) == [("candle.1s", 9, 0, 1.0), ("candle.1s", 10, 0, 0.0)]
+
+
+def test_a_late_trade_changes_the_flat_candles_after_it_or_ends_them() -> None:
+    made = builder("1s", empty="flat")
+    made.add(trade(200 * MS, price=3.0))
+    made.close(START + 5600 * MS)
+    rows = made.add(trade(900 * MS, price=7.0))
+    assert [(row.start - START, row.revision, row.close) for row in rows] == [
+        (0, 1, 7.0), (1 * S, 1, 7.0), (2 * S, 1, 7.0), (3 * S, 1, 7.0),
+    ]  # fmt: skip
+    rows = made.add(trade(2500 * MS, price=5.0))
+    assert [(row.start - START, row.revision, row.close) for row in rows] == [(2 * S, 2, 5.0), (3 * S, 2, 5.0)]
+    assert rows[0].volume == 1.0 and rows[1].volume == 0.0
+    (only,) = made.add(trade(2400 * MS, price=9.0))
+    assert only.close == 5.0, "the close stays, and so do the flat candles"
+
+
+def test_flat_candles_behind_a_hole_wait_for_the_venue() -> None:
+    """What the close was is not known until the venue, or a trade, tells it."""
+    made = builder("1s", empty="flat")
+    made.add(trade(200 * MS, price=3.0))
+    made.uncovered(START + 1 * S)
+    made.covered(START + 2 * S)
+    candles, due = made.close(START + 6600 * MS)
+    assert told(candles) == [("candle.1s", 0, 0, 1.0)] and due == [Due("1s", START + S)]
+    rows = made.told(venue_candle(1 * S, 2.0, close=8.0))
+    assert [(row.start - START, row.revision, row.close, row.source) for row in rows] == [
+        (1 * S, 0, 8.0, "venue"), (2 * S, 0, 8.0, "trades"), (3 * S, 0, 8.0, "trades"), (4 * S, 0, 8.0, "trades"),
+    ]  # fmt: skip
+
+
+def test_what_repeats_a_close_ends_at_the_next_hole() -> None:
+    made = builder("1s", empty="flat")
+    made.add(trade(200 * MS, price=3.0))
+    made.uncovered(START + 2 * S)
+    made.covered(START + 3 * S)
+    assert told(made.close(START + 6600 * MS)[0]) == [("candle.1s", 0, 0, 1.0), ("candle.1s", 1, 0, 0.0)]
+    assert [row.start - START for row in made.add(trade(300 * MS, price=4.0))] == [0, S]
+
+
+@pytest.mark.parametrize("trades", [0, None])
+def test_candles_without_trades_of_the_venue_follow_the_setting(trades: int | None) -> None:
+    skipping, flat = builder("1m"), builder("1m", empty="flat")
+    for made in (skipping, flat):
+        made.uncovered(START)
+        made.covered(START + 70 * S)
+        made.close(START + 122 * S)
+    assert skipping.told(venue_candle(0, 0.0, interval="1m", trades=trades)) == []
+    assert told(flat.told(venue_candle(0, 0.0, interval="1m", trades=trades))) == [("candle.1m", 0, 0, 0.0)]
+
+
+def test_a_candle_that_was_told_and_had_no_trades_is_taken_back_by_a_revision() -> None:
+    made = builder("1s")
+    made.add(trade(200 * MS))
+    made.close(START + 3 * S)
+    assert told(made.told(venue_candle(0, 0.0, trades=0))) == [("candle.1s", 0, 1, 0.0)]
+
+
+# over a restart
+
+
+def again(made: CandleBuilder, floor: int = 0) -> CandleBuilder:
+    """Return the builder of the next run, by way of bytes."""
+    saved = msgspec.msgpack.decode(msgspec.msgpack.encode(made.save()), type=SavedCandles)
+    after = CandleBuilder("venue", "A-B", list(saved.series), GRACE)
+    assert after.restore(saved, floor)
+    return after
+
+
+def test_a_builder_of_other_intervals_begins_anew() -> None:
+    """A longer interval that was not built before would miss what is in it already."""
+    saved = builder("1s", "10s").save()
+    for intervals in (("1s",), ("1s", "10s", "1m"), ("10s",)):
+        assert not CandleBuilder("venue", "A-B", intervals, GRACE).restore(saved)
+
+
+def test_trades_that_the_earlier_run_had_do_not_count_again() -> None:
+    made = builder("1s", "10s")
+    made.add(trade(9500 * MS))
+    made.uncovered(START + 10 * S)
+    after = again(made, floor=START + 10 * S)
+    after.covered(START + 11 * S)
+    assert after.add(trade(9500 * MS)) == []
+    assert told(after.close(START + 12 * S)[0]) == [("candle.1s", 9, 0, 1.0), ("candle.10s", 0, 0, 1.0)]
+
+
+def test_a_late_trade_of_a_candle_that_nobody_remembers_is_too_late() -> None:
+    """It must not make a candle of itself alone."""
+    made = builder("1s")
+    for at in range(60):
+        made.add(trade(at * S))
+        made.close(START + at * S)
+    after = again(made)
+    assert after.add(trade(20 * S)) == []
+    assert after.too_late == 1
+    assert told(after.add(trade(56 * S))) == [("candle.1s", 56, 1, 2.0)]
+
+
+def test_a_day_that_missed_trades_is_not_revised_from_those_it_has() -> None:
+    """A late trade right after midnight: the gap of the day before is still known."""
+    made = builder("1s", "1m", covered=10 * S)
+    made.add(trade(59 * S))
+    candles, due = made.close(START + 62 * S)
+    assert told(candles) == [("candle.1s", 59, 0, 1.0)] and Due("1m", START) in due
+    assert told(made.add(trade(59_900 * MS))) == [("candle.1s", 59, 1, 2.0)]
+
+
+def test_after_a_crash_the_venue_is_asked_since_the_last_candle_told() -> None:
+    made = CandleBuilder("venue", "A-B", ("1s", "1m"), GRACE, due_max=3)
+    made.resume_after({"1m": START, "5m": START})
+    made.covered(START + 200 * S)
+    made.add(trade(201 * S))
+    assert [entry.start - START for entry in made.close(START + 242 * S)[1] if entry.interval == "1m"] == [
+        60 * S, 120 * S, 180 * S,
+    ]  # fmt: skip
+
+
+def test_what_the_next_trade_disproves_is_no_gap() -> None:
+    made = builder("1s", "10s")
+    made.add(trade(2 * S))
+    made.close(START + 4600 * MS)
+    made.uncovered(START + 2500 * MS, provable=True)
+    made.covered(START + 5 * S)
+    assert made.doubtful
+    made.judged(whole=True)
+    made.add(trade(6 * S))
+    candles, due = made.close(START + 12 * S)
+    assert told(candles) == [("candle.1s", 6, 0, 1.0), ("candle.10s", 0, 0, 2.0)] and due == []
 
 
 # the venue's candles
