@@ -90,7 +90,8 @@ class Join:
         else:
             assert self.after is not None
             start = format_position(self.after)
-        return pack(b"XRANGE", self.source.log, start, b"+", b"COUNT", REPLAY_MAX + 1)
+        # One more than is taken, and the event at `after`, which is read with it: what is cut off must show.
+        return pack(b"XRANGE", self.source.log, start, b"+", b"COUNT", REPLAY_MAX + 2)
 
     def reply(self, value: Any) -> None:
         """Take the answer to the last command; an error reply counts as nothing there."""

@@ -1,0 +1,428 @@
+"""One stream straight from Redis: the bus's messages in a bounded queue, and how good they are.
+
+The rules for readers are applied here: a missing pulse makes a venue `down`, statuses are followed unasked, and a
+connection to Redis that does not come back within a second is told. When the consumer is slow the queue fills; what
+does not fit is dropped, and read again (state kinds: the newest; events: from the log, behind the last id that was
+queued) once the consumer has emptied it.
+"""
+
+import asyncio
+import logging
+import random
+from collections import deque
+from collections.abc import Iterable, Sequence
+from functools import partial
+from typing import Final
+
+import msgspec
+
+from hub.bus import Bus
+from hub.client.items import NOT_SUBSCRIBED, Gap, Item
+from hub.client.states import made_here
+from hub.directory import Directory, is_pattern, patterns_of
+from hub.errors import RedisUnavailable
+from hub.join import NOTHING, Joined, events_in
+from hub.keys import VENUE_WIDE, Channel, Keys, channel_name, parse_channel
+from hub.link import RedisReplyError, pack
+from hub.log import mask_url
+from hub.model import Book, State, Status, decode, is_event
+from hub.position import Position, follows, format_position, parse_position, position_in
+from hub.topic import Topic
+from hub.venues import state_of
+
+__all__ = ["RedisStream"]
+
+logger = logging.getLogger(__name__)
+
+QUEUE_MAX: Final = 10_000
+#: Events read from a log at once by a consumer that was too slow.
+PAGE: Final = 5000
+#: Items handed out at once.
+BATCH: Final = 256
+PULSE_EVERY_S = 0.5
+#: Redis that does not answer about pulses for so long is given up, and connected to again.
+SILENT_S = 5.0
+GRACE_S = 1.0
+BACKOFF_FIRST_S, BACKOFF_MAX_S = 0.1, 2.0
+NEVER_PUBLISHED = "nothing was published here yet"
+LOST = "the connection to Redis is lost"
+
+
+class _Reading(Topic):
+    """A channel of this stream. `queued`: position of what was queued last; `read`: joined, else its messages wait in
+    Redis. `unbased`: a book before its first snapshot. `told`: state the consumer knows of."""
+
+    __slots__ = ("channel", "data", "due", "held", "queued", "read", "seen", "told", "unbased")
+
+    def __init__(self, name: str, keys: Keys) -> None:
+        super().__init__(name, keys)
+        self.channel = parse_channel(name)
+        self.queued: Position | None = None
+        self.read = self.data = self.unbased = self.seen = False
+        self.told: State = "live"
+        self.due = 0.0
+        self.held: bytes | None = None
+
+
+class RedisStream:
+    """An ItemSource, and the bus's listener."""
+
+    def __init__(
+        self,
+        url: str,
+        keys: Keys,
+        channels: Sequence[str],
+        after: dict[str, str],
+        max_rate: float | None,
+        *,
+        patience_s: float,
+    ) -> None:
+        parsed = [parse_channel(name, wildcards=True) for name in dict.fromkeys(channels)]
+        self.lagged = 0
+        self._patterns = {channel.name for channel in parsed if is_pattern(channel)}
+        self._names = [channel.name for channel in parsed if not is_pattern(channel)]
+        self._after = {name: parse_position(place) for name, place in after.items()}
+        self._every_s = 1 / max_rate if max_rate is not None else 0.0
+        self._patience_s = patience_s
+        self._bus: Bus[_Reading] = Bus(url, keys, _Reading, self)
+        self._directory = Directory()
+        self._readings: dict[str, _Reading] = {}
+        self._statuses: dict[str, Status] = {}
+        self._followed: dict[str, _Reading] = {}
+        self._pulses: dict[str, bool] = {}
+        self._lost = ""
+        self._queue: deque[tuple[_Reading, bytes] | Item] = deque()
+        self._dropped: dict[_Reading, None] = {}
+        self._pages: deque[_Reading] = deque()
+        self._paging: asyncio.Task[None] | None = None
+        self._wake = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        self._grace: asyncio.TimerHandle | None = None
+        self._started = False
+        self._work: asyncio.Task[None] | None = None
+
+    # hub.client.items.ItemSource
+
+    async def receive(self) -> list[Item]:
+        if self._work is None:
+            self._work = asyncio.create_task(self._run())
+            self._work.add_done_callback(lambda _: self._wake.set())
+        while True:
+            items = self._taken()
+            if items:
+                return items
+            if self._work.done():
+                if not self._work.cancelled():
+                    self._work.result()
+                raise RedisUnavailable(mask_url(self._bus.url), "the stream was closed")
+            self._wake.clear()
+            await self._wake.wait()
+
+    def state(self, channel: str) -> tuple[State, str]:
+        reading = self._readings.get(channel)
+        return self._state(reading) if reading is not None else ("down", self._lost or NOT_SUBSCRIBED)
+
+    async def close(self) -> None:
+        if self._grace is not None:
+            self._grace.cancel()
+        for task in (self._paging, self._work):
+            if task is not None:
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+
+    def _taken(self) -> list[Item]:
+        items: list[Item] = []
+        while self._queue and len(items) < BATCH:
+            entry = self._queue.popleft()
+            if isinstance(entry, tuple):
+                items += self._decoded(*entry)
+            else:
+                items.append(entry)
+        if not self._queue and self._dropped:
+            self._catch_up()
+        return items
+
+    def _decoded(self, reading: _Reading, payload: bytes) -> list[Item]:
+        try:
+            message = decode(payload)
+        except msgspec.DecodeError as error:
+            logger.warning("unreadable message channel=%s error=%s", reading.name, error)
+            return [Gap(reading.name, format_position(position_in(payload, reading.head)), None)]
+        if isinstance(message, Book):
+            if message.action == "snapshot":
+                reading.unbased = False
+            elif reading.unbased:
+                return []
+        return [message]
+
+    # the work
+
+    async def _run(self) -> None:
+        await self._start()
+        try:
+            for name in self._names:
+                self._add(name, self._after.get(name))
+            for pattern in sorted(self._patterns):
+                for name in self._directory.match(pattern):
+                    self._add(name, self._after.get(name))
+            self._started = True
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._bus.run())
+                tasks.create_task(self._watch())
+        finally:
+            for reading in self._readings.values():
+                reading.read = False
+
+    async def _start(self) -> None:
+        until, delay_s = self._loop.time() + self._patience_s, BACKOFF_FIRST_S
+        while True:
+            try:
+                return await self._bus.start()
+            except (RedisUnavailable, ConnectionError):
+                if self._loop.time() >= until:
+                    raise
+            await asyncio.sleep(delay_s * random.uniform(0.5, 1.0))
+            delay_s = min(delay_s * 2, BACKOFF_MAX_S)
+
+    def _add(self, name: str, after: Position | None) -> None:
+        if name in self._readings:
+            return
+        channel = parse_channel(name)
+        reading = self._readings[name] = self._bus.acquire(name)
+        reading.data = True
+        for symbol in dict.fromkeys((VENUE_WIDE, channel.symbol)):
+            self._follow(channel_name("status", channel.venue, symbol))
+        self._join(reading, after)
+
+    def _follow(self, name: str) -> None:
+        if name not in self._followed:
+            topic = self._followed[name] = self._bus.acquire(name)
+            if not topic.data:
+                self._bus.join(topic, partial(self._status_read, topic))
+
+    def _status_read(self, topic: _Reading, joined: Joined) -> None:
+        if joined.payloads and not topic.read and (topic.last is None or (joined.upto or NOTHING) >= topic.last):
+            topic.last = joined.upto
+            self._note(joined.payloads[-1])
+
+    # joining
+
+    def _join(self, reading: _Reading, after: Position | None) -> None:
+        reading.read = False
+        self._bus.join(reading, partial(self._joined, reading, after), after)
+
+    def _joined(self, reading: _Reading, after: Position | None, joined: Joined) -> None:
+        if reading.last is not None and joined.upto is not None and joined.upto < reading.last and joined.based:
+            # The stream is ahead of what was read: read again, from there.
+            if after is None and reading.event and not reading.book:
+                after = joined.upto
+            self._join(reading, after)
+            return
+        new = reading.event and not reading.book and joined.upto is None
+        reading.read, reading.queued = True, NOTHING if after is None and new else after
+        reading.seen = reading.seen or bool(joined.payloads) or (after is not None and joined.upto is not None)
+        if reading.last is None:
+            reading.last = joined.upto
+        if joined.gap and after is not None:
+            self._gap(reading, after, joined)
+            return
+        if reading.kind == "status" and joined.payloads:
+            self._note(joined.payloads[-1])
+        reading.unbased = reading.unbased or not joined.based
+        for payload in joined.payloads:
+            self._put(reading, payload)
+
+    def _gap(self, reading: _Reading, last: Position, joined: Joined) -> None:
+        following = position_in(joined.payloads[0], reading.head) if joined.payloads else None
+        self._append(Gap(reading.name, format_position(last), format_position(following) if following else None))
+        reading.unbased = not joined.based
+        reading.queued = None
+        for payload in joined.payloads:
+            self._put(reading, payload)
+
+    def _catch_up(self) -> None:
+        """The consumer has emptied the queue: read what did not fit into it."""
+        dropped, self._dropped = self._dropped, {}
+        for reading in dropped:
+            reading.read = False
+            if reading.event and not reading.book and reading.queued is not None:
+                self._pages.append(reading)
+            else:
+                self._join(reading, reading.queued if reading.event else None)
+        if self._pages and (self._paging is None or self._paging.done()):
+            self._paging = asyncio.create_task(self._page())
+            self._paging.add_done_callback(lambda _: self._wake.set())
+
+    async def _page(self) -> None:
+        """Read on in the logs, no more than the queue takes; the end of a log is joined with the stream."""
+        while self._pages:
+            reading = self._pages[0]
+            assert reading.queued is not None
+            command = pack(b"XRANGE", reading.log, f"({format_position(reading.queued)}", b"+", b"COUNT", PAGE)
+            try:
+                (entries,) = await self._bus.call(command)
+            except ConnectionError:
+                await asyncio.sleep(BACKOFF_FIRST_S)
+                continue
+            events = events_in(entries if isinstance(entries, list) else None)
+            self._pages.popleft()
+            if len(events) < PAGE or not follows(reading.queued, events[0][0]):
+                self._join(reading, reading.queued)
+                continue
+            for position, payload in events:
+                reading.queued = position
+                self._append((reading, payload))
+            self._dropped[reading] = None  # until the consumer has taken these
+
+    # hub.topic.Listener
+
+    def received(self, batch: list[tuple[_Reading, bytes]]) -> None:
+        for reading, payload in batch:
+            if reading.kind == "status":
+                self._note(payload, reading)
+            if not reading.read or reading in self._dropped:
+                continue
+            position = position_in(payload, reading.head)
+            if reading.queued is not None and position <= reading.queued:
+                continue
+            self._put(reading, payload, position)
+
+    def gap(self, topic: _Reading, last: Position, joined: Joined) -> None:
+        if topic.kind == "status" and joined.payloads:
+            self._note(joined.payloads[-1], topic)
+        if topic.data and topic.read and topic not in self._dropped:
+            self._gap(topic, last, joined)
+
+    def channels_added(self, names: Iterable[str]) -> None:
+        for name in names:
+            channel = self._directory.add(name)
+            if channel is not None and self._started and not self._patterns.isdisjoint(patterns_of(channel)):
+                # Followed before it was there: all there is of it is new.
+                self._add(name, NOTHING if is_event(channel.kind) and channel.kind != "book" else None)
+
+    def channels_are(self, names: Iterable[str]) -> None:
+        self.channels_added(names)
+
+    def connected(self) -> None:
+        if self._grace is not None:
+            self._grace.cancel()
+            self._grace = None
+        self._lost = ""
+
+    def disconnected(self, reason: str) -> None:
+        if self._grace is None and self._started:
+            self._grace = self._loop.call_later(GRACE_S, self._tell_lost)
+
+    def _tell_lost(self) -> None:
+        self._grace = None
+        self._lost = LOST
+        self._tell_all()
+
+    # the queue
+
+    def _put(self, reading: _Reading, payload: bytes, position: Position | None = None) -> None:
+        if reading in self._dropped:
+            return
+        if not reading.seen:
+            reading.seen = True
+            self._tell(reading)
+        if self._every_s and not reading.event:
+            now = self._loop.time()
+            if reading.held is not None or now < reading.due:
+                if reading.held is None:
+                    self._loop.call_at(reading.due, self._release, reading)
+                reading.held = payload
+                return
+            reading.due = now + self._every_s
+        if len(self._queue) >= QUEUE_MAX:
+            self.lagged += not self._dropped
+            self._dropped[reading] = None
+            return
+        reading.queued = position or position_in(payload, reading.head)
+        self._append((reading, payload))
+
+    def _release(self, reading: _Reading) -> None:
+        payload, reading.held = reading.held, None
+        reading.due = 0.0
+        if payload is not None:
+            self._put(reading, payload)
+
+    def _append(self, entry: tuple[_Reading, bytes] | Item) -> None:
+        self._queue.append(entry)
+        self._wake.set()
+
+    # how good it is
+
+    def _note(self, payload: bytes, topic: _Reading | None = None) -> None:
+        """Note a status. One that is news (`topic`) is an item of the stream where it affects a channel of it."""
+        try:
+            status = msgspec.json.decode(payload, type=Status)
+        except msgspec.DecodeError as error:
+            logger.warning("unreadable status error=%s", error)
+            return
+        self._statuses[channel_name("status", status.venue, status.symbol)] = status
+        about = [r for r in self._readings.values() if r.venue == status.venue and _covers(status, r.channel)]
+        if status.state != "live":
+            for reading in about:
+                if reading.kind in {"quote", "depth", "book"} and status.symbol != VENUE_WIDE:
+                    reading.seen = False  # withdrawn with its book, until something comes again
+        if topic is None:
+            return
+        for reading in about:
+            reading.told = self._state(reading)[0]
+        if about and not topic.data:
+            self._append(status)
+
+    def _state(self, reading: _Reading) -> tuple[State, str]:
+        if self._lost:
+            return "down", self._lost
+        channel = reading.channel
+        wide = self._statuses.get(channel_name("status", channel.venue, VENUE_WIDE))
+        own = self._statuses.get(channel_name("status", channel.venue, channel.symbol))
+        alive = self._pulses.get(channel.venue, False)
+        state, reason = state_of(
+            channel.kind, alive, wide, None if channel.symbol == VENUE_WIDE else own, present=reading.seen
+        )
+        if state == "live" and not reading.seen:
+            return ("resyncing", "there is no value at the moment") if reading.last else ("down", NEVER_PUBLISHED)
+        return state, reason
+
+    def _tell(self, reading: _Reading) -> None:
+        if not self._lost and reading.venue not in self._pulses:
+            return  # before the first look at its pulse nobody can tell
+        state, reason = self._state(reading)
+        if state != reading.told:
+            reading.told = state
+            self._append(made_here(reading.channel, state, reason))
+
+    def _tell_all(self) -> None:
+        for reading in self._readings.values():
+            if self._lost or reading.read:
+                self._tell(reading)
+
+    async def _watch(self) -> None:
+        """Look at the pulses, and tell what follows from them."""
+        while True:
+            if self._bus.connected:
+                await self._look()
+            await asyncio.sleep(PULSE_EVERY_S)
+
+    async def _look(self) -> None:
+        venues = sorted({reading.venue for reading in self._readings.values()})
+        try:
+            async with asyncio.timeout(SILENT_S):
+                pulses = await self._bus.call(
+                    *(pack("EXISTS", self._bus.keys.alive(venue)) for venue in venues), pack("PING")
+                )
+        except ConnectionError:
+            return
+        except TimeoutError:
+            self._bus.drop("no answer about pulses")
+            return
+        for venue, pulse in zip(venues, pulses[:-1], strict=True):
+            self._pulses[venue] = not isinstance(pulse, RedisReplyError) and bool(pulse)
+        self._tell_all()
+
+
+def _covers(status: Status, channel: Channel) -> bool:
+    return status.symbol in (VENUE_WIDE, channel.symbol)

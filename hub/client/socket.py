@@ -1,0 +1,346 @@
+"""One stream over the gateway's WebSocket: subscribes, resumes by id after every break, and hides no loss.
+
+Nothing is buffered here: a frame is read when the consumer asks for the next item. While it does not, the socket is not
+read, and the gateway's rules for slow readers apply (state kinds: the newest; books: a new snapshot; other events:
+closed with 4008, and resumed by id when the consumer reads on).
+"""
+
+import asyncio
+import logging
+import random
+import re
+import ssl
+from collections.abc import Sequence
+from typing import Any, Final
+
+import msgspec
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, InvalidURI
+
+from hub.client.items import Gap, Item
+from hub.client.problems import problem_error, retry_after_s
+from hub.client.states import States
+from hub.client.tokens import TokenKeeper
+from hub.client.wire import Ack, Closing, Error, Lagging, parse
+from hub.directory import is_pattern
+from hub.errors import GatewayUnreachable, Refused, RequestError
+from hub.keys import parse_channel
+from hub.model import Message, State, Status, is_event, kind_of
+from hub.position import Position, follows, format_position, parse_position
+
+__all__ = ["GatewayStream"]
+
+logger = logging.getLogger(__name__)
+
+BACKOFF_FIRST_S, BACKOFF_MAX_S = 0.1, 10.0
+#: A connection that is back within this time is no news.
+GRACE_S = 1.0
+OPEN_TIMEOUT_S = 5.0
+#: The gateway pings three times a minute; after this silence it is asked whether it is there, and given so long.
+QUIET_S, PONG_S = 30.0, 10.0
+#: The gateway is asked about doubtful channels at most this often.
+ASK_EVERY_S = 1.0
+#: Names per request: with their ids they stay below gateway.max_frame_bytes.
+CHUNK = 150
+#: Frames kept unread, from the socket to the consumer.
+QUEUE_FRAMES = 64
+
+BEGINNING: Final = "0-0"
+_RECONNECT = re.compile(r"reconnect_ms=(\d{1,6})")
+#: Errors that are no fault of the subscription: something follows, or nothing is lost.
+_PASSING = frozenset({"too_many_messages", "token_expired", "token_revoked", "unauthorized"})
+
+
+class GatewayStream:
+    """An ItemSource. `reconnects` counts connections after the first, `lagged` times the gateway found it slow."""
+
+    def __init__(
+        self,
+        url: str,
+        tokens: TokenKeeper,
+        channels: Sequence[str],
+        after: dict[str, str],
+        max_rate: float | None,
+        *,
+        patience_s: float,
+        tls: ssl.SSLContext | None,
+    ) -> None:
+        self.reconnects = self.lagged = 0
+        self._url, self._tokens, self._tls = url, tokens, tls
+        self._wanted = list(dict.fromkeys(channels))
+        self._after, self._max_rate = after, max_rate
+        self._last: dict[str, Position | None] = {}  # of the channels acknowledged so far
+        self._states = States()
+        self._socket: ClientConnection | None = None
+        self._ever = False
+        self._late: set[str] = set()  # announced while connected, nothing came yet
+        loop = asyncio.get_running_loop()
+        self._time = loop.time
+        self._patience_until = loop.time() + patience_s
+        self._lost_at = self._asked_at = self._retry_at = 0.0
+        self._told_lost = self._renewed = self._closed = False
+        self._backoff_s = BACKOFF_FIRST_S
+
+    def state(self, channel: str) -> tuple[State, str]:
+        return self._states.state(channel)
+
+    async def close(self) -> None:
+        self._closed = True
+        socket, self._socket = self._socket, None
+        if socket is not None:
+            await socket.close()
+
+    async def receive(self) -> list[Item]:
+        while True:
+            if self._closed:
+                raise GatewayUnreachable(self._url, "the stream was closed")
+            if self._socket is None:
+                items = await self._reconnect()
+            else:
+                try:
+                    items = self._take(await self._next_frame(self._socket))
+                except ConnectionClosed as error:
+                    self._lost(error)
+                    items = []
+            if items:
+                return items
+
+    async def _next_frame(self, socket: ClientConnection) -> bytes:
+        while True:
+            ask_in_s = self._asked_at + ASK_EVERY_S - self._time()
+            if self._states.doubtful and ask_in_s <= 0:
+                await self._ask(socket)
+            try:
+                async with asyncio.timeout(ask_in_s if self._states.doubtful and ask_in_s > 0 else QUIET_S):
+                    return await socket.recv(decode=False)
+            except TimeoutError:
+                if not self._states.doubtful:
+                    await self._probe(socket)
+
+    async def _probe(self, socket: ClientConnection) -> None:
+        """Find out whether a silent gateway is still there; ConnectionClosed where it is not."""
+        try:
+            async with asyncio.timeout(PONG_S):
+                await (await socket.ping())
+        except TimeoutError:
+            socket.transport.abort()
+            await socket.wait_closed()
+
+    async def _ask(self, socket: ClientConnection) -> None:
+        """Have doubtful channels acknowledged again: the answer says how they are."""
+        self._asked_at = self._time()
+        names = sorted(self._states.doubtful)
+        self._states.doubtful.clear()
+        events = [name for name in names if is_event(parse_channel(name).kind)]
+        await self._send(socket, events, {}, None)
+        await self._send(socket, [name for name in names if name not in events], {}, self._max_rate)
+
+    # what the gateway says
+
+    def _take(self, frame: bytes) -> list[Item]:
+        try:
+            said = parse(frame)
+        except msgspec.DecodeError as error:
+            raise GatewayUnreachable(self._url, f"a message that is none of a gateway's: {error}") from error
+        match said:
+            case Status():
+                self._states.status(said)
+                name = f"status:{said.venue}:{said.symbol}"
+                if name in self._last and said.id != BEGINNING:
+                    self._last[name] = max(self._last[name] or (0, 0), parse_position(said.id))
+                return [said]
+            case Message():
+                return self._message(said)
+            case Gap():
+                self._last[said.channel] = None
+                self._late.discard(said.channel)
+                return [said]
+            case Ack():
+                return self._acknowledged(said)
+            case Lagging():
+                self.lagged += 1
+                logger.warning("too slow action=%s channels=%d", said.action, len(said.channels))
+            case Closing():
+                for channel, position in said.last.items():
+                    if self._last.get(channel) is None:
+                        self._last[channel] = parse_position(position)
+            case Error():
+                self._complain(said)
+        return []
+
+    def _message(self, message: Message) -> list[Item]:
+        kind = kind_of(message)
+        name = f"{kind}:{message.venue}:{message.symbol}"
+        position, last = parse_position(message.id), self._last.get(name)
+        self._states.data(name)
+        if last is not None and (position <= last if is_event(kind) else position == last):
+            return []  # a repeat: the newest of a state channel comes again with each connection
+        self._last[name] = position
+        if not is_event(kind) or getattr(message, "action", "") == "snapshot":
+            return [message]
+        if last is None and name in self._late:
+            self._late.discard(name)
+            last = (position[0], 0)  # it was followed before its first message
+        if last is None or follows(last, position):
+            return [message]
+        return [Gap(name, format_position(last) if last[1] else BEGINNING, message.id), message]
+
+    def _acknowledged(self, ack: Ack) -> list[Item]:
+        channel = parse_channel(ack.channel, wildcards=True)
+        if ack.op == "unsubscribe":  # nobody publishes it any more
+            self._last.pop(channel.name, None)
+            return [*self._states.forget(channel, "nobody publishes it any more")]
+        if is_pattern(channel) or ack.state is msgspec.UNSET:
+            return []
+        self._backoff_s = BACKOFF_FIRST_S
+        self._renewed = False
+        if channel.name not in self._last:
+            self._last[channel.name] = None
+            if ack.pattern and ack.id is None:
+                self._late.add(channel.name)
+        news = self._states.acknowledged(channel, ack.state, ack.reason)
+        return [news] if news is not None else []
+
+    def _complain(self, error: Error) -> None:
+        if error.code in _PASSING:
+            logger.warning("gateway error code=%s detail=%s", error.code, error.detail)
+            return
+        detail = f"{error.channel}: {error.detail}" if error.channel else error.detail
+        if error.code == "forbidden":
+            raise Refused(403, error.code, detail)
+        raise RequestError(error.code, detail, error.allowed)
+
+    # the connection
+
+    async def _reconnect(self) -> list[Item]:
+        """Try to connect once more. Returns what the consumer has to know: that nothing comes, once it is no blink."""
+        untold = self._ever and not self._told_lost
+        try:
+            async with asyncio.timeout_at(self._lost_at + GRACE_S if untold else None):
+                await asyncio.sleep(max(0.0, self._retry_at - self._time()))
+                self._socket = await self._connect()
+        except TimeoutError:
+            self._told_lost = True
+            return [*self._states.lost("the connection to the gateway is lost")]
+        socket = self._socket
+        if socket is not None:
+            try:
+                await self._subscribe(socket)
+            except ConnectionClosed as error:
+                self._lost(error)
+            except BaseException:
+                self._socket = None  # half subscribed: the next call begins anew
+                socket.transport.abort()
+                raise
+        return []
+
+    async def _connect(self) -> ClientConnection | None:
+        """Connect; None where it may work later. Raises Refused, RequestError and GatewayUnreachable where not."""
+        try:
+            return await connect(
+                self._url, additional_headers=await self._tokens.headers(), ssl=self._tls, compression=None,
+                max_size=None, max_queue=QUEUE_FRAMES, open_timeout=OPEN_TIMEOUT_S, ping_interval=None,
+                close_timeout=2.0, proxy=None, user_agent_header="tickwire-client",
+            )  # fmt: skip
+        except InvalidStatus as error:
+            response = error.response
+            retry_s = retry_after_s(response.headers.get("Retry-After"))
+            refusal = problem_error(self._url, response.status_code, bytes(response.body or b""), retry_s)
+            if response.status_code == 401:
+                self._renew(refusal)
+                return None
+            if not isinstance(refusal, Refused | GatewayUnreachable) or response.status_code == 403:
+                raise refusal from error
+            self._not_yet(refusal, retry_s)
+        except InvalidURI as error:
+            raise GatewayUnreachable(self._url, str(error)) from error
+        except (OSError, InvalidHandshake, TimeoutError) as error:
+            self._not_yet(GatewayUnreachable(self._url, str(error) or type(error).__name__), 0.0)
+        return None
+
+    def _not_yet(self, error: Exception, wait_s: float) -> None:
+        """Decide when to try again; raises `error` where there never was a connection and patience is at its end."""
+        if not self._ever and self._time() >= self._patience_until:
+            raise error
+        self._wait(max(wait_s, self._backoff()))
+        logger.info("not connected retry_in_s=%.2f error=%s", self._retry_at - self._time(), error)
+
+    def _renew(self, refusal: Exception) -> None:
+        """Have the token renewed; raises `refusal` where it cannot be, or a new one was just refused, too."""
+        if not self._tokens.renewable or self._renewed:
+            raise refusal
+        self._tokens.forget()
+        self._renewed = True
+        self._wait(0.0)
+
+    def _wait(self, delay_s: float) -> None:
+        self._retry_at = self._time() + delay_s
+
+    def _backoff(self) -> float:
+        delay_s = self._backoff_s * random.uniform(0.5, 1.0)
+        self._backoff_s = min(self._backoff_s * 2, BACKOFF_MAX_S)
+        return delay_s
+
+    def _lost(self, error: ConnectionClosed) -> None:
+        """Decide by the close code when to come back."""
+        close = error.rcvd
+        code, reason = (close.code, close.reason) if close is not None else (1006, str(error))
+        logger.info("connection lost code=%d reason=%s", code, reason)
+        self._socket = None
+        self._late.clear()
+        self._lost_at = self._time()
+        hint = _RECONNECT.search(reason)
+        if code == 4401:
+            self._renew(Refused(401, "unauthorized", reason))
+        elif hint is not None:
+            self._wait(int(hint[1]) / 1000)  # random already
+        elif code == 4008:
+            self._wait(0.0)  # it was us; what was missed waits in the log
+        else:
+            self._wait(self._backoff())
+
+    async def _subscribe(self, socket: ClientConnection) -> None:
+        """Subscribe to everything, behind what was received before."""
+        self.reconnects += self._ever
+        patterns = [name for name in self._wanted if is_pattern(parse_channel(name, wildcards=True))]
+        if not self._ever:
+            names, after = [name for name in self._wanted if name not in patterns], dict(self._after)
+        else:
+            # Channels first and by name, each behind its last id; patterns then add those that are new since.
+            names = list(dict.fromkeys([*(n for n in self._wanted if n not in patterns), *self._last]))
+            after = {name: place for name in names if (place := self._place(name)) is not None}
+            after |= {name: BEGINNING for name in patterns if _counted(name)}
+        self._states.found()
+        self._ever, self._told_lost = True, False
+        rated = [name for name in names if not is_event(parse_channel(name).kind)] if self._max_rate else []
+        await self._send(socket, [name for name in names if name not in set(rated)], after, None)
+        await self._send(socket, rated, {}, self._max_rate)
+        await self._send(socket, patterns, after, self._max_rate)
+
+    def _place(self, name: str) -> str | None:
+        """Return the id behind which a channel goes on; None: with the newest."""
+        last = self._last.get(name)
+        if last is not None:
+            return format_position(last) if is_event(parse_channel(name).kind) else None
+        if name in self._after:
+            return self._after[name]
+        return BEGINNING if name in self._last and _counted(name) else None
+
+    async def _send(
+        self, socket: ClientConnection, names: Sequence[str], after: dict[str, str], max_rate: float | None
+    ) -> None:
+        for start in range(0, len(names), CHUNK):
+            chunk = names[start : start + CHUNK]
+            request: dict[str, Any] = {"op": "subscribe", "id": 1, "channels": chunk}
+            places = {name: after[name] for name in chunk if name in after}
+            if places:
+                request["after"] = places
+            if max_rate is not None:
+                request["max_rate"] = max_rate
+            await socket.send(msgspec.json.encode(request), text=True)
+
+
+def _counted(name: str) -> bool:
+    """Tell whether a channel or pattern is a sequence to read from its beginning: a book begins with a snapshot."""
+    kind = name.partition(":")[0]
+    return is_event(kind) and kind != "book"
