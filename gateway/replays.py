@@ -19,6 +19,7 @@ from gateway.protocol import CloseCode, Gap, RequestId, frame
 from gateway.subscriber import Subscriber
 from hub.bus import Bus
 from hub.errors import RequestError
+from hub.intervals import NS_PER_S
 from hub.link import RedisReplyError
 from hub.position import Position, format_position
 from hub.replay import PAGE, Cursor, Lost, Since
@@ -39,7 +40,6 @@ PAGE_MIN: Final = 4
 #: Logs that were read to their ends so recently count as all read, at full speed and at a chosen one.
 FRESH_S, FRESH_PACED_S = 2.0, 0.25
 ROOM_POLL_FIRST_S, ROOM_POLL_MAX_S, REDIS_POLL_S, SLEEP_MAX_S = 0.002, 0.1, 0.1, 1.0
-NS: Final = 1_000_000_000
 
 
 class Replay:
@@ -68,7 +68,7 @@ class Replay:
             # Nobody waits for the first event; what a book needs from before the beginning comes at once.
             self.first_at = max(min(heads), self.since) if isinstance(self.since, int) else min(heads)
             self.began = time.monotonic()
-        return self.first_at + (time.monotonic() - self.began) * self.speed * NS
+        return self.first_at + (time.monotonic() - self.began) * self.speed * NS_PER_S
 
 
 class Replays:
@@ -194,7 +194,7 @@ class Replays:
         if heads and min(heads) > replay.now():
             return  # nothing is due
         fresh_s = FRESH_PACED_S if replay.speed else FRESH_S
-        known = time.time_ns() - int(fresh_s * NS)
+        known = time.time_ns() - int(fresh_s * NS_PER_S)
         if heads:
             known = min(heads)
         for channel, cursor in list(cursors.items()):
@@ -209,7 +209,7 @@ class Replays:
         heapify(heads)
         until, first = replay.now(), heads[0][0]
         if first > until:
-            return max(0.002, (first - until) / NS / replay.speed)
+            return max(0.002, (first - until) / NS_PER_S / replay.speed)
         # What came to the other logs since they were read may be earlier than anything later than that.
         ends = [cursor.end_at for cursor in replay.cursors.values() if not cursor.events]
         until = min(until, max(first, min(ends, default=until)))

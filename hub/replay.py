@@ -17,6 +17,7 @@ import msgspec
 from msgspec import Struct
 
 from hub.errors import RequestError
+from hub.intervals import NS_PER_MS, NS_PER_S
 from hub.join import Source, events_in, is_snapshot
 from hub.link import pack
 from hub.position import Position, format_position, parse_position, position_in
@@ -52,7 +53,7 @@ def parse_since(value: str | float) -> Since:
             ns = (since - _EPOCH) // timedelta(microseconds=1) * 1000
         else:
             ns = _nanoseconds(number)
-        if not 0 <= ns < _END_S * 1_000_000_000:
+        if not 0 <= ns < _END_S * NS_PER_S:
             raise ValueError
     except (ValueError, OverflowError) as error:
         raise RequestError("bad_since", f"since = {text[:60]!r} is no time and no id", _EXAMPLES) from error
@@ -75,8 +76,8 @@ def _number(value: str | float) -> int | float | None:
 def _nanoseconds(number: float) -> int:
     if not math.isfinite(number):
         raise ValueError
-    unit = 1_000_000_000
-    while number > _END_S * 1_000_000_000 // unit and unit > 1:
+    unit = NS_PER_S
+    while number > _END_S * NS_PER_S // unit and unit > 1:
         unit //= 1000
     return number * unit if isinstance(number, int) else round(number * unit)
 
@@ -180,13 +181,19 @@ class Cursor:
             ):
                 break
             end = "(" + entries[-1][0].decode()
-        reaches = start == self.since or (
-            isinstance(self.since, int) and oldest is not None and not self._wanted(oldest)
-        )
+        reaches = start == self.since or (oldest is not None and self._reaches(oldest))
         return start, newest, reaches, snapshots
 
     def _wanted(self, event: Event) -> bool:
         return event.at >= self.since if isinstance(self.since, int) else event.position >= self.since
+
+    def _reaches(self, oldest: Event) -> bool:
+        """Tell whether nothing is missing between the time asked for and the oldest event of the log."""
+        if not isinstance(self.since, int):
+            return False
+        epoch, seq = oldest.position
+        # An epoch is the ms at which its publisher began: the first event it ever had here is no loss.
+        return not self._wanted(oldest) or (seq == 1 and self.since >= epoch * NS_PER_MS)
 
     def _based(self, start: Position | None, stored: Event | None, snapshots: list[Position]) -> bool:
         bases = [*snapshots, stored.position] if stored is not None else snapshots

@@ -56,6 +56,7 @@ async def test_everything_reaches_clients_and_rest(tmp_path: Path, kind: str) ->
                 assert all(prices == [float(n) for n in range(2, 30)] for prices in found.values())
                 new = await asyncio.gather(until(patterns, "quote", symbol="NEW-X"), _publish(it, "NEW-X"))
                 assert new[0]["bid"] == 5.0
+            await _replay(gateway)
             assert (it.publisher.counters["redis_errors"], it.publisher.counters["redis_reconnects"]) == (0, 0)
             await _rest(it, gateway)
 
@@ -63,6 +64,21 @@ async def test_everything_reaches_clients_and_rest(tmp_path: Path, kind: str) ->
 async def _publish(it: Rig, symbol: str) -> None:
     it.publisher.publish(quote(5, symbol))
     await it.drained()
+
+
+async def _replay(gateway: Gateway) -> None:
+    """Logs of all nodes are read from their beginning, then the channels are live."""
+    async with gateway.connect() as socket:
+        await subscribe(socket, *(f"trade:venue:{symbol}" for symbol in SYMBOLS), since=0)
+        seen: dict[str, list[float]] = {symbol: [] for symbol in SYMBOLS}
+        live = 0
+        async with asyncio.timeout(20):
+            while live < len(SYMBOLS):
+                message = json.loads(await socket.recv())
+                live += message["type"] == "live"
+                if message["type"] == "trade":
+                    seen[message["symbol"]].append(message["price"])
+        assert all(prices == [float(n) for n in range(1, 30)] for prices in seen.values())
 
 
 async def _rest(it: Rig, gateway: Gateway) -> None:

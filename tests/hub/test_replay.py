@@ -171,6 +171,23 @@ async def test_long_logs_are_read_by_pages(redis_url: str, place: int) -> None:
         assert (found.lost == []) is complete
 
 
+@pytest.mark.parametrize("name", [TRADE, BOOK])
+async def test_the_first_event_of_a_publisher_that_was_there_before_is_no_loss(redis_url: str, name: str) -> None:
+    """An epoch is the time (ms) at which its publisher began; what happened before that, nobody knows."""
+    began = NOON // 1_000_000
+    first = msgspec.structs.replace(
+        trade(1) if name == TRADE else _book({1.0: 1.0}, {}, "snapshot", 0), ts_event=NOON + 9 * S
+    )
+    async with Feed(redis_url, epoch=began) as feed:
+        await feed.publish(first, first)
+        for since, lost in ((NOON + S, []), (NOON, []), (NOON - S, [Lost(None, (began, 1))])):
+            found = await Reading(redis_url, name, since)()
+            assert (found.lost, found.ids) == (lost, [(began, 1), (began, 2)])
+        await feed.redis.xtrim(feed.keys.log(name), maxlen=1, approximate=False)
+        (lost_now,) = (await Reading(redis_url, name, NOON + S)()).lost
+        assert lost_now.last is None
+
+
 async def test_what_is_trimmed_meanwhile_is_told(redis_url: str) -> None:
     async with Feed(redis_url) as feed:
         await feed.publish(*(msgspec.structs.replace(trade(n), ts_event=n) for n in range(100)))
