@@ -23,6 +23,7 @@ from hub.intervals import INTERVALS
 from hub.model import KINDS
 
 __all__ = [
+    "ArchiveSettings",
     "BookSettings",
     "CandleSettings",
     "GatewaySettings",
@@ -40,7 +41,7 @@ __all__ = [
 
 ENV_PREFIX = "TICKWIRE_"
 #: Environment names that are no settings.
-ENV_OTHER = {"TICKWIRE_CONFIG", "TICKWIRE_REQUIRE_ALL", "TICKWIRE_SUPERVISED"}
+ENV_OTHER = {"TICKWIRE_CONFIG", "TICKWIRE_REQUIRE_ALL", "TICKWIRE_SUPERVISED", "TICKWIRE_TOKEN", "TICKWIRE_URL"}
 
 
 class _Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -118,6 +119,19 @@ class HistorySettings(_Settings, frozen=True):
     quote_sample_ms: int = 1000
 
 
+class ArchiveSettings(_Settings, frozen=True):
+    """`tickwire up` archives where it is `enabled`: into `dir`, the channels that a pattern of `channels` names (as in
+    tokens); `books` too, which is most of all data. Logs are read every `poll_ms`; what was read is in a file after
+    `rotate_s`, earlier where a log could not hold it."""
+
+    enabled: bool = False
+    dir: str = "data/archive"
+    channels: list[str] = field(default_factory=lambda: ["*"])
+    books: bool = False
+    poll_ms: int = 250
+    rotate_s: float = 300.0
+
+
 class PublisherSettings(_Settings, frozen=True):
     """`logs` are entries kept per log; `buffer` events a feed holds while Redis is away; newest values expire
     `last_value_ttl_s` after the last write."""
@@ -169,11 +183,12 @@ class LogSettings(_Settings, frozen=True):
 
 class MetricsSettings(_Settings, frozen=True):
     """Feeds serve Prometheus text on `host` at `port_base` plus their place in the sorted venue list, the consolidator
-    at `consolidator_port`; 0: not at all."""
+    at `consolidator_port`, the archive at `archive_port`; 0: not at all."""
 
     host: str = "127.0.0.1"
     port_base: int = 0
     consolidator_port: int = 0
+    archive_port: int = 0
 
 
 class Settings(_Settings, frozen=True):
@@ -182,6 +197,7 @@ class Settings(_Settings, frozen=True):
     books: BookSettings = BookSettings()
     candles: CandleSettings = CandleSettings()
     history: HistorySettings = HistorySettings()
+    archive: ArchiveSettings = ArchiveSettings()
     publisher: PublisherSettings = PublisherSettings()
     log: LogSettings = LogSettings()
     metrics: MetricsSettings = MetricsSettings()
@@ -302,6 +318,10 @@ def _check(settings: Settings) -> None:
         f"at least twice books.snapshot_every ({2 * books.snapshot_every})",
     )
     need(books.depth_per_s > 0, "books.depth_per_s", books.depth_per_s, "more than 0")
+    archive = settings.archive
+    need(10 <= archive.poll_ms <= 60_000, "archive.poll_ms", archive.poll_ms, "10 to 60000")
+    need(archive.rotate_s > 0, "archive.rotate_s", archive.rotate_s, "more than 0")
+    need(bool(archive.channels), "archive.channels", [], "at least one pattern, such as *")
     need(settings.redis.prefix != "", "redis.prefix", settings.redis.prefix, "a text that is not empty")
     check_access(settings.gateway.auth, settings.gateway.limits)
     check_consolidator(settings.consolidator)

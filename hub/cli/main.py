@@ -56,6 +56,11 @@ COMMANDS: Final[dict[str, tuple[str, str, Command]]] = {
         "fill history with the venue's own candles",
         partial(_module, "feeds.backfill"),
     ),
+    "archive": (
+        "[--out DIR] [--channels PATTERNS] [--config FILE]",
+        "write the event logs into Parquet files",
+        partial(_module, "hub.archive"),
+    ),
     "replay": (
         "VENUE SESSION_DIR... [--port N] [--speed X] [--loop] [--shift]",
         "serve recorded sessions as the venue would",
