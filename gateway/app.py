@@ -19,7 +19,7 @@ from gateway.query import check_parameters, provide_grant, provide_runtime
 from gateway.routes.books import get_books
 from gateway.routes.candles import get_candles
 from gateway.routes.health import live, ready
-from gateway.routes.instruments import get_instruments, list_instruments
+from gateway.routes.instruments import get_asset, get_instruments, list_instruments
 from gateway.routes.page import page, page_file
 from gateway.routes.quotes import get_quotes, list_quotes
 from gateway.routes.series import get_series
@@ -40,7 +40,7 @@ BEARER_SCHEME = SecurityScheme(
 )
 RESOURCES = [
     get_quotes, list_quotes, get_tickers, list_tickers, get_books, get_trades, get_candles, get_series,
-    get_instruments, list_instruments, list_venues, get_venue,
+    get_instruments, list_instruments, get_asset, list_venues, get_venue,
 ]  # fmt: skip
 
 

@@ -8,6 +8,7 @@ from typing import cast
 
 from litestar import Litestar
 
+from gateway.catalog import Catalog
 from gateway.channel import Channel
 from gateway.clients import Clients
 from gateway.fanout import Fanout
@@ -52,6 +53,7 @@ class Runtime:
         self.guard = Guard(settings.gateway, self.admission)
         self.clients = Clients(settings.gateway, self.fanout, self.joins, self.subscriptions, self.guard)
         self.reader = Reader(settings.redis.address, self.keys)
+        self.catalog = Catalog(self.reader)
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:

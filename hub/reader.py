@@ -5,7 +5,7 @@ Many names are one round trip. A failing Redis raises RedisUnavailable; a value 
 
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import msgspec
 from redis.exceptions import RedisError
@@ -13,6 +13,7 @@ from redis.exceptions import RedisError
 from hub.book import OrderBook
 from hub.errors import RedisUnavailable
 from hub.history import History, Query, open_history
+from hub.instrument_store import InstrumentStore, Sync
 from hub.instruments import Instrument
 from hub.keys import Keys
 from hub.log import mask_url
@@ -148,17 +149,20 @@ class Reader:
                     continue
         return found
 
-    async def instruments(self, venues: Iterable[str], symbol: str | None = None) -> list[Instrument]:
-        """Return the instruments of `venues`, all or those of one symbol."""
-        names = list(venues)
-        async with self._redis() as client, client.pipeline(transaction=False) as pipe:
-            for venue in names:
-                if symbol is None:
-                    pipe.hvals(self.keys.instruments(venue))
-                else:
-                    pipe.hmget(self.keys.instruments(venue), [symbol])
-            replies = await pipe.execute() if names else []
-        rows = (self._instrument(value) for reply in replies for value in reply)
+    async def syncs(self) -> dict[str, Sync]:
+        """Return how the last list of each venue was."""
+        async with self._redis() as client:
+            store = InstrumentStore(client, self.keys)
+            return await store.syncs(await store.venues())
+
+    async def instrument_values(self, venue: str) -> list[bytes]:
+        """Return all instruments of `venue` as they are stored: thousands are decoded bit by bit (`decoded`)."""
+        async with self._redis() as client:
+            return cast(list[bytes], await client.hvals(self.keys.instruments(venue)))
+
+    def decoded(self, values: Iterable[bytes]) -> list[Instrument]:
+        """Return stored instruments, those that can be read."""
+        rows = (self._instrument(value) for value in values)
         return [row for row in rows if row is not None]
 
     async def instruments_of(self, wanted: Iterable[tuple[str, str]]) -> dict[tuple[str, str], Instrument]:

@@ -10,6 +10,7 @@ from gateway.errors import PROBLEMS
 from gateway.query import Context
 from gateway.runtime import Runtime
 from hub.errors import NotFound
+from hub.instrument_store import Sync
 from hub.model import State
 from hub.venues import FeedReport
 
@@ -27,7 +28,8 @@ class KindView(Struct):
 
 
 class VenueView(Struct):
-    """`age_ms`: since the newest data of any kind. `feed` is null while the feed has no pulse."""
+    """`age_ms`: since the newest data of any kind. `feed` is null while the feed has no pulse; of a polled venue it
+    says the plan's budget. `instruments` is how the venue's list was, with the intervals of its own candles."""
 
     venue: str
     state: State
@@ -36,13 +38,14 @@ class VenueView(Struct):
     symbols: int
     kinds: list[KindView]
     feed: FeedReport | None
+    instruments: Sync | None
 
 
 class Venues(Struct):
     venues: list[VenueView]
 
 
-def _view(runtime: Runtime, venue: str, report: FeedReport | None) -> VenueView:
+def _view(runtime: Runtime, venue: str, report: FeedReport | None, sync: Sync | None) -> VenueView:
     now = time.time_ns()
     state, reason = runtime.watch.venue_state(venue)
     kinds = []
@@ -52,7 +55,7 @@ def _view(runtime: Runtime, venue: str, report: FeedReport | None) -> VenueView:
         kinds.append(KindView(kind, runtime.watch.kind_state(venue, kind), channel.messages, age_ms, affected))
     ages = [kind.age_ms for kind in kinds if kind.age_ms is not None]
     symbols = len(runtime.directory.venues.get(venue, ()))
-    return VenueView(venue, state, reason, min(ages, default=None), symbols, kinds, report)
+    return VenueView(venue, state, reason, min(ages, default=None), symbols, kinds, report, sync)
 
 
 @get("/venues", tags=["venues"], responses=PROBLEMS)
@@ -60,7 +63,8 @@ async def list_venues(runtime: Context) -> Venues:
     """All venues that ever published here."""
     venues = await runtime.reader.venues()
     reports = await runtime.reader.reports(venues)
-    return Venues([_view(runtime, venue, reports.get(venue)) for venue in venues])
+    syncs = await runtime.reader.syncs()
+    return Venues([_view(runtime, venue, reports.get(venue), syncs.get(venue)) for venue in venues])
 
 
 @get("/venues/{venue:str}", tags=["venues"], responses=PROBLEMS)
@@ -69,4 +73,5 @@ async def get_venue(runtime: Context, venue: FromPath[str]) -> VenueView:
     venues = await runtime.reader.venues()
     if venue not in venues:
         raise NotFound("unknown_venue", f"there is no venue {venue[:60]!r}", venues)
-    return _view(runtime, venue, (await runtime.reader.reports([venue])).get(venue))
+    reports, syncs = await runtime.reader.reports([venue]), await runtime.reader.syncs()
+    return _view(runtime, venue, reports.get(venue), syncs.get(venue))

@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from typing import Any
 
-import msgspec
 from redis.asyncio import Redis
 from websockets.asyncio.client import ClientConnection, connect
 
@@ -18,6 +17,7 @@ from hub.book import OrderBook
 from hub.builder import MessageBuilder
 from hub.config import Settings, load
 from hub.embedded import free_port
+from hub.instrument_store import InstrumentStore
 from hub.instruments import Instrument
 from hub.keys import Keys
 from hub.model import Book, Level, Message, Quote, Status, Trade, encode
@@ -138,8 +138,9 @@ class Feed:
         return payload
 
     async def list_instruments(self, *rows: Instrument) -> None:
-        for row in rows:
-            await self.redis.hset(self.keys.instruments(row.venue), row.symbol, msgspec.json.encode(row))
+        for venue in {row.venue for row in rows}:
+            store = InstrumentStore(self.redis, self.keys)
+            await store.store(venue, [row for row in rows if row.venue == venue], ["1m"], time.time_ns())
 
 
 class Gateway:
