@@ -3,7 +3,6 @@
 A keeper is *live* between a snapshot and the first sign that something is wrong; in between nothing leaves it.
 """
 
-from collections.abc import Sequence
 from typing import Protocol
 
 from feeds.adapter import Adapter, BookUpdate
@@ -32,25 +31,9 @@ class BookKeeper:
     """The book of one symbol on its way out."""
 
     __slots__ = (
-        "_checksum",
-        "_depth_at",
-        "_depth_gap",
-        "_depth_said",
-        "_dirty",
-        "_levels",
-        "_low", "_quote_said",
-        "_settings",
-        "_since_snapshot",
-        "_sink",
-        "_symbol",
-        "_ts_event",
-        "_ts_recv",
-        "_venue",
-        "book",
-        "derive",
-        "live",
-        "may_cross",
-        "want_depth",
+        "_ask_keys", "_bid_keys", "_checksum", "_depth_at", "_depth_gap", "_depth_said", "_dirty", "_levels", "_low",
+        "_publish", "_quote_said", "_settings", "_sink", "_symbol", "_ts_event", "_ts_recv", "_until_renewal",
+        "_venue", "book", "derive", "live", "may_cross", "want_depth",
     )  # fmt: skip
 
     def __init__(
@@ -59,6 +42,8 @@ class BookKeeper:
         self._venue, self._symbol, self._sink, self._settings = adapter.venue, symbol, sink, settings
         window = adapter.book_window
         self.book = OrderBook(window or settings.kept, window=window is not None)
+        self._bid_keys, self._ask_keys = self.book.bids.keys, self.book.asks.keys
+        self._publish = sink.publish
         self._checksum = adapter.checksum
         self.live = False
         self.may_cross = False
@@ -72,7 +57,7 @@ class BookKeeper:
         self._depth_said: tuple[list[Level], list[Level]] | None = None
         self._quote_said: tuple[float | None, float | None, float | None, float | None] | None = None
         self._dirty = False
-        self._since_snapshot = 0
+        self._until_renewal = settings.snapshot_every
         self._ts_event: int | None = None
         self._ts_recv = 0
 
@@ -81,51 +66,57 @@ class BookKeeper:
 
         The caller invalidates it in that case; nothing of the bad update has been published.
         """
-        book = self.book
+        ts_recv = update.ts_recv
         if update.snapshot:
-            self._replace(update)
+            problem = self._restart(update)
+            if problem is not None:
+                return problem
         elif not self.live:
             return None
         else:
-            bids, asks = book.apply(update.bids, update.asks)
-        if update.texts is not None:
-            book.note_texts(update.bids, update.asks, update.texts)
-        problem = self._problem(update)
-        if problem is not None:
-            return problem
-        self._ts_event, self._ts_recv = update.ts_event, update.ts_recv
-        if update.snapshot:
-            if update.then:
-                self._ts_event = update.then[-1].ts_event
-            self._restart()
-        elif bids or asks:
-            self._publish(update, bids, asks)
+            bids, asks = self.book.apply(update.bids, update.asks, update.texts)
+            bid_keys, ask_keys = self._bid_keys, self._ask_keys
+            parted = bid_keys and ask_keys and bid_keys[-1] < -ask_keys[-1]
+            if update.checksum is not None or not parted:
+                problem = self._problem(update)
+                if problem is not None:
+                    return problem
+            self._ts_event, self._ts_recv = update.ts_event, ts_recv
+            if bids or asks:
+                self._publish(
+                    Book(
+                        self._venue, self._symbol, "", update.ts_event, ts_recv, 0,
+                        "update", bids, asks,  # type: ignore[arg-type]  # encoded, never mutated
+                    )
+                )  # fmt: skip
+                self._until_renewal -= 1
+                if not self._until_renewal:
+                    self._until_renewal = self._settings.snapshot_every
+                    self._sink.renew(self._snapshot())
         self._dirty = True
         if self.derive:
             self._quote()
-        if self.want_depth and update.ts_recv - self._depth_at >= self._depth_gap:
-            self.flush(update.ts_recv)
+        if self.want_depth and ts_recv - self._depth_at >= self._depth_gap:
+            self.flush(ts_recv)
         return None
 
-    def _replace(self, update: BookUpdate) -> None:
+    def _restart(self, update: BookUpdate) -> str | None:
+        """Take over a snapshot and publish it; as `apply`."""
         book = self.book
         if update.window is not None:
             book.kept, book.window = update.window, True
-        book.replace(update.bids, update.asks, bids_complete=update.bids_complete, asks_complete=update.asks_complete)
+        book.replace(
+            update.bids, update.asks,
+            bids_complete=update.bids_complete, asks_complete=update.asks_complete, texts=update.texts,
+        )  # fmt: skip
         for later in update.then:
             book.apply(later.bids, later.asks)
-
-    def _publish(self, update: BookUpdate, bids: Sequence[Level], asks: Sequence[Level]) -> None:
-        self._sink.publish(
-            Book(
-                self._venue, self._symbol, "", update.ts_event, update.ts_recv, 0,
-                "update", bids, asks,  # type: ignore[arg-type]  # encoded, never mutated
-            )
-        )  # fmt: skip
-        self._since_snapshot += 1
-        if self._since_snapshot >= self._settings.snapshot_every:
-            self._since_snapshot = 0
-            self._sink.renew(self._snapshot())
+        problem = self._problem(update)
+        if problem is None:
+            self._ts_event = update.then[-1].ts_event if update.then else update.ts_event
+            self._ts_recv = update.ts_recv
+            self._publish_whole()
+        return problem
 
     def _problem(self, update: BookUpdate) -> str | None:
         book = self.book
@@ -133,9 +124,6 @@ class BookKeeper:
             own = self._checksum(book)
             if own != update.checksum:
                 return f"checksum mismatch: {own} here, {update.checksum} at the venue"
-        bids, asks = book.bids.keys, book.asks.keys
-        if bids and asks and bids[-1] < -asks[-1]:
-            return None
         if book.crossed() and not self.may_cross:
             return f"crossed book: bid {book.bids.best()} at or above ask {book.asks.best()}"
         if book.bids.left or book.asks.left:
@@ -161,7 +149,7 @@ class BookKeeper:
     def republish(self) -> None:
         """Publish the whole book again: a new epoch begins with it."""
         if self.live:
-            self._restart()
+            self._publish_whole()
 
     def flush(self, now: int) -> None:
         """Publish the depth when it changed and its turn has come (`now` int ns)."""
@@ -172,14 +160,12 @@ class BookKeeper:
         levels = self.book.bids.levels(self._levels), self.book.asks.levels(self._levels)
         if levels != self._depth_said:
             self._depth_said = levels
-            self._sink.publish(
-                Depth(self._venue, self._symbol, "", self._ts_event, self._ts_recv, 0, levels[0], levels[1])
-            )
+            self._publish(Depth(self._venue, self._symbol, "", self._ts_event, self._ts_recv, 0, levels[0], levels[1]))
 
-    def _restart(self) -> None:
+    def _publish_whole(self) -> None:
         self.live = True
-        self._since_snapshot = 0
-        self._sink.publish(self._snapshot())
+        self._until_renewal = self._settings.snapshot_every
+        self._publish(self._snapshot())
 
     def _snapshot(self) -> Book:
         return Book(
@@ -188,18 +174,20 @@ class BookKeeper:
         )  # fmt: skip
 
     def _quote(self) -> None:
-        bids, asks = self.book.bids, self.book.asks
-        bid = bids.keys[-1] if bids.keys else None
-        ask = -asks.keys[-1] if asks.keys else None
-        bid_size = bids.sizes[bid] if bid is not None else None
-        ask_size = asks.sizes[ask] if ask is not None else None
+        bid_keys, ask_keys, book = self._bid_keys, self._ask_keys, self.book
+        bid = bid_size = ask = ask_size = None
+        if bid_keys:
+            bid = bid_keys[-1]
+            bid_size = book.bids.sizes[bid]
+        if ask_keys:
+            ask = -ask_keys[-1]
+            ask_size = book.asks.sizes[ask]
         said = (bid, bid_size, ask, ask_size)
-        if said == self._quote_said:
-            return
-        self._quote_said = said
-        self._sink.publish(
-            Quote(
-                self._venue, self._symbol, "", self._ts_event, self._ts_recv, 0,
-                bid, bid_size, ask, ask_size,
-            )
-        )  # fmt: skip
+        if said != self._quote_said:
+            self._quote_said = said
+            self._publish(
+                Quote(
+                    self._venue, self._symbol, "", self._ts_event, self._ts_recv, 0,
+                    bid, bid_size, ask, ask_size,
+                )
+            )  # fmt: skip

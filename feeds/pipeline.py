@@ -350,22 +350,18 @@ class Pipeline:
             state.book_owner = source
         elif state.book_owner is not source:
             return ()  # an older connection during a rotation: the newer one has these levels already
-        state.refreshing = state.refreshing and not update.snapshot
-        state.book_count += 1
+        count = state.book_count = state.book_count + 1
         self._newest["book"] = update.ts_recv
         keeper = state.keeper
         was_live = keeper.live
         problem = keeper.apply(update)
         if problem is not None:
             return self._invalid(source, state, problem, update.ts_recv)
-        if keeper.live and not was_live:
-            self._say(self.board.mark(update.instrument.symbol, "book", "live", "book rebuilt", update.ts_recv))
-        if (
-            state.book_count % THIN_EVERY == 0
-            and keeper.thin
-            and not state.refreshing
-            and update.ts_recv >= state.refresh_after
-        ):
+        if update.snapshot:
+            state.refreshing = False
+            if not was_live:
+                self._say(self.board.mark(update.instrument.symbol, "book", "live", "book rebuilt", update.ts_recv))
+        if not count % THIN_EVERY and keeper.thin and not state.refreshing and update.ts_recv >= state.refresh_after:
             state.refreshing = True
             state.refresh_after = update.ts_recv + REFRESH_GAP_NS
             self.counters["refreshes"] += 1

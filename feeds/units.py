@@ -46,9 +46,17 @@ class SizesOf(dict[str, float]):
         """`factor` as in Instrument.contract_size: its shortest text is the venue's decimal."""
         super().__init__()
         self._factor = Decimal(repr(factor))
+        self._over, self._under = self._factor.as_integer_ratio()
 
     def __missing__(self, text: str) -> float:
         if len(self) >= self.KEPT:
             self.clear()
-        value = self[text] = size_of(text, self._factor)
+        whole, point, fraction = text.partition(".")
+        digits = whole + fraction
+        if digits.isdecimal() and digits.isascii() and len(digits) < 24 and whole and (fraction or not point):
+            # The quotient of whole numbers is rounded once as well, and a decimal takes several times as long.
+            value = int(digits) * self._over / (self._under * 10 ** len(fraction))
+        else:
+            value = size_of(text, self._factor)
+        self[text] = value
         return value

@@ -8,50 +8,67 @@ snapshot ended there), so levels beyond it are not kept.
 from bisect import bisect_left, insort
 from collections.abc import Iterable, Sequence
 from math import inf
+from typing import TypeAlias
 
 from hub.model import Level
 
-__all__ = ["BookSide", "OrderBook"]
+__all__ = ["BookSide", "OrderBook", "Texts"]
+
+Texts: TypeAlias = tuple[Sequence[str], Sequence[str]]
+"""The venue's own digits of bids and asks, level by level, in the form its checksum takes them."""
 
 
 class BookSide:
     """One side. Keys are `sign * price`, ascending, so that the best price is last on either side.
 
-    `texts` holds the venue's own digits by key, where they were given; `given` is the snapshot as it came, while it is
-    what `levels` returns.
+    `texts` holds the venue's own digits, one of each key, while they are given; `given` is the snapshot as it came,
+    while it is what `levels` returns. `keys` is one list for good: who looks at the top often may hold on to it.
     """
 
-    __slots__ = ("_best", "bound", "given", "keys", "sign", "sizes", "texts")
+    __slots__ = ("bound", "given", "keys", "sign", "sizes", "texts")
 
     def __init__(self, sign: int) -> None:
-        self.sign = sign
+        self.sign = float(sign)
         self.sizes: dict[float, float] = {}
         self.keys: list[float] = []
         self.bound = -inf
-        self.texts: dict[float, str] = {}
+        self.texts: list[str] | None = None
         self.given: list[Level] | None = None
-        self._best: list[str] | None = None  # of best_texts, until the side changes
 
     def __len__(self) -> int:
         return len(self.keys)
 
-    def replace(self, levels: Iterable[Level], *, complete: bool) -> None:
+    def replace(self, levels: Iterable[Level], *, complete: bool, texts: Sequence[str] | None = None) -> None:
         """Take over a snapshot. Unless it is `complete`, the worst price in it becomes the bound."""
+        if texts is not None:
+            levels = list(levels)
         sizes = dict(levels)
         if 0.0 in sizes.values():
             sizes = {price: size for price, size in sizes.items() if size}
-        self.sizes, self.texts, self._best = sizes, {}, None
-        ranked = list(sizes) if self.sign == 1 else [-price for price in sizes]
-        self.keys = sorted(ranked)
+        self.sizes = sizes
+        ranked = list(sizes) if self.sign > 0 else [-price for price in sizes]
+        keys = self.keys
+        keys[:] = ranked
+        keys.sort()
         ranked.reverse()
-        whole = isinstance(levels, list) and len(levels) == len(sizes) and ranked == self.keys
+        whole = isinstance(levels, list) and len(levels) == len(sizes) and ranked == keys
         self.given = levels if whole else None  # type: ignore[assignment]  # a list, as tested
-        self.bound = -inf if complete or not self.keys else self.keys[0]
+        if texts is None:
+            self.texts = None
+        else:
+            by_price = {price: text for (price, _), text in zip(levels, texts, strict=True)}
+            self.texts = [by_price[self.sign * key] for key in keys]
+        self.bound = -inf if complete or not keys else keys[0]
 
-    def apply(self, levels: Sequence[Level]) -> Sequence[Level]:
-        """Set absolute sizes, 0 removes. Returns the levels within the bound: `levels` itself when all are."""
+    def apply(self, levels: Sequence[Level], texts: Sequence[str] | None = None) -> Sequence[Level]:
+        """Set absolute sizes, 0 removes. Returns the levels within the bound: `levels` itself when all are.
+
+        `texts`: the venue's digits of `levels`; without them none are known any more.
+        """
+        if texts is not None and self.texts is not None:
+            return self._apply_with(levels, texts, self.texts)
+        self.given = self.texts = None
         sizes, keys, sign, bound = self.sizes, self.keys, self.sign, self.bound
-        self.given = self._best = None
         outside = False
         for price, size in levels:
             if size:
@@ -65,45 +82,54 @@ class BookSide:
             elif price in sizes:
                 del sizes[price]
                 del keys[bisect_left(keys, sign * price)]
-        if outside:
-            return [level for level in levels if sign * level[0] >= bound]
-        return levels
+        return [level for level in levels if sign * level[0] >= bound] if outside else levels
 
-    def note_texts(self, levels: Sequence[Level], texts: Sequence[str]) -> None:
-        """Remember the venue's digits of `levels`, which were applied just before."""
-        sign, sizes, kept = self.sign, self.sizes, self.texts
-        self._best = None
-        for (price, _), text in zip(levels, texts, strict=True):
-            if price in sizes:
-                kept[sign * price] = text
-            else:
-                kept.pop(sign * price, None)
+    def _apply_with(self, levels: Sequence[Level], texts: Sequence[str], known: list[str]) -> Sequence[Level]:
+        """As `apply`, keeping the digits."""
+        self.given = None
+        sizes, keys, sign, bound = self.sizes, self.keys, self.sign, self.bound
+        outside = False
+        for (price, size), text in zip(levels, texts, strict=True):
+            key = sign * price
+            if key < bound:
+                outside = True
+                continue
+            at = bisect_left(keys, key)
+            if size:
+                if price in sizes:
+                    known[at] = text
+                else:
+                    keys.insert(at, key)
+                    known.insert(at, text)
+                sizes[price] = size
+            elif price in sizes:
+                del sizes[price], keys[at], known[at]
+        return [level for level in levels if sign * level[0] >= bound] if outside else levels
 
     def best_texts(self, count: int) -> list[str]:
-        """Return the venue's digits of the best `count` levels, best first."""
-        best = self._best
-        if best is None or len(best) != min(count, len(self.keys)):
-            best = self._best = list(map(self.texts.__getitem__, self.keys[: -count - 1 : -1]))
-        return best
+        """Return the venue's digits of the best `count` levels, best first; none where they were not given."""
+        return self.texts[: -count - 1 : -1] if self.texts is not None else []
 
     def truncate(self, count: int, *, bounding: bool = True) -> list[Level]:
         """Forget the worst levels beyond `count`; returns them with size 0.
 
         The bound moves to what is left, unless the venue sends those levels again when they move up (`bounding` False).
         """
-        excess = len(self.keys) - count
+        keys, sizes, sign = self.keys, self.sizes, self.sign
+        excess = len(keys) - count
         if excess <= 0:
             return []
-        dropped = [self.sign * key for key in self.keys[:excess]]
-        for key in self.keys[:excess]:
-            self.texts.pop(key, None)
-        del self.keys[:excess]
-        self.given = self._best = None
+        dropped = [sign * key for key in keys[:excess]]
+        del keys[:excess]
+        if self.texts is not None:
+            del self.texts[:excess]
+        self.given = None
         for price in dropped:
-            del self.sizes[price]
+            del sizes[price]
         if bounding:
-            self.bound = self.keys[0] if self.keys else -inf
-        return [(price, 0.0) for price in reversed(dropped)]
+            self.bound = keys[0] if keys else -inf
+        dropped.reverse()
+        return [(price, 0.0) for price in dropped]
 
     @property
     def left(self) -> bool:
@@ -144,42 +170,39 @@ class OrderBook:
         self.asks = BookSide(-1)
 
     def replace(
-        self, bids: Iterable[Level], asks: Iterable[Level], *, bids_complete: bool = True, asks_complete: bool = True
+        self,
+        bids: Iterable[Level],
+        asks: Iterable[Level],
+        *,
+        bids_complete: bool = True,
+        asks_complete: bool = True,
+        texts: Texts | None = None,
     ) -> None:
         """Throw away what was known and take over a snapshot; see BookSide.replace."""
-        self.bids.replace(bids, complete=bids_complete)
-        self.asks.replace(asks, complete=asks_complete)
+        bid_texts, ask_texts = texts or (None, None)
+        self.bids.replace(bids, complete=bids_complete, texts=bid_texts)
+        self.asks.replace(asks, complete=asks_complete, texts=ask_texts)
         self.bids.truncate(self.kept, bounding=not self.window)
         self.asks.truncate(self.kept, bounding=not self.window)
 
-    def apply(self, bids: Sequence[Level], asks: Sequence[Level]) -> tuple[Sequence[Level], Sequence[Level]]:
+    def apply(
+        self, bids: Sequence[Level], asks: Sequence[Level], texts: Texts | None = None
+    ) -> tuple[Sequence[Level], Sequence[Level]]:
         """Apply absolute sizes and return what a follower of this book must apply to have the same levels.
 
         That is the input without levels beyond the bounds, and with size 0 for each level that was dropped because
-        the side outgrew `kept`.
+        the side outgrew `kept`. `texts`: the venue's digits of bids and asks.
         """
         own_bids, own_asks = self.bids, self.asks
         if bids:
-            bids = own_bids.apply(bids)
+            bids = own_bids.apply(bids, texts[0] if texts is not None else None)
             if len(own_bids.keys) > self.kept:
                 bids = _merged(bids, own_bids.truncate(self.kept, bounding=not self.window))
         if asks:
-            asks = own_asks.apply(asks)
+            asks = own_asks.apply(asks, texts[1] if texts is not None else None)
             if len(own_asks.keys) > self.kept:
                 asks = _merged(asks, own_asks.truncate(self.kept, bounding=not self.window))
         return bids, asks
-
-    def note_texts(
-        self,
-        bids: Sequence[Level],
-        asks: Sequence[Level],
-        texts: tuple[Sequence[str], Sequence[str]],
-    ) -> None:
-        """Remember the venue's digits of levels that were applied just before."""
-        if bids:
-            self.bids.note_texts(bids, texts[0])
-        if asks:
-            self.asks.note_texts(asks, texts[1])
 
     def crossed(self) -> bool:
         """Tell whether the best bid is at or above the best ask: impossible on one venue, so a message was lost."""

@@ -66,9 +66,9 @@ _KINDS = {"aggTrade": "trade", "trade": "trade", "bookTicker": "quote", "depthUp
 #: Sizes of full pages: a side with this many levels goes on beyond them.
 _PAGES = frozenset({5, 10, 20, 50, 100, 500, 1000, 5000})
 
-#: How frames of the combined form are written as a rule: then its data is a slice, and need not be looked for.
-_STREAM: Final = b'{"stream":"'
-_DATA: Final = b'","data":'
+#: How frames of the combined form are written as a rule, `{"stream":"…","data":…}`: then the data is a slice.
+_DATA: Final = b'"data":'
+_BRACE: Final = ord("}")
 
 _Handler = Callable[[Any, Instrument, int], list[Event | Fetch]]
 
@@ -113,7 +113,7 @@ class Binance(Adapter):
         super().__init__(instruments, book_levels, endpoint, credentials)
         self._instruments = {row.venue_symbol: row for row in instruments}
         self._routes: dict[str, tuple[_Handler, Instrument]] = {}
-        self._short: dict[bytes, tuple[_Handler, Instrument]] = {}  # the same by the stream's bytes
+        self._heads: dict[bytes, tuple[_Handler, Instrument]] = {}  # the same by what comes before the data
         self._syncs: dict[str, SnapshotSync[BookUpdate]] = {}
         self._fetching: set[str] = set()
         self._quoted: dict[str, int] = {}
@@ -212,14 +212,13 @@ class Binance(Adapter):
     # frames
 
     def receive(self, payload: bytes, ts_recv: int) -> list[Event | Fetch]:
-        if payload.startswith(_STREAM):
-            end = payload.find(_DATA, len(_STREAM))
-            route = self._short.get(payload[len(_STREAM) : end])
-            if route is not None and payload.endswith(b"}"):
-                try:
-                    return route[0](payload[end + len(_DATA) : -1], route[1], ts_recv)
-                except UNREADABLE:
-                    pass  # something comes after the data, or it is broken
+        end = payload.find(_DATA)
+        route = self._heads.get(payload[:end])
+        if route is not None and payload[-1] == _BRACE:
+            try:
+                return route[0](payload[end + len(_DATA) : -1], route[1], ts_recv)
+            except UNREADABLE:
+                pass  # something comes after the data, or it is broken
         try:
             frame = decode_frame(payload)
             try:
@@ -269,7 +268,7 @@ class Binance(Adapter):
         events = handler(data, instrument, ts_recv)
         self._routes[stream or f"{venue_symbol} {channel}"] = (handler, instrument)
         if stream:
-            self._short[stream.encode()] = (handler, instrument)
+            self._heads[b'{"stream":"%b",' % stream.encode()] = (handler, instrument)
         return events
 
     def _answer(self, frame: Frame) -> list[Event | Fetch]:
@@ -402,9 +401,7 @@ class Binance(Adapter):
     # candles
 
     @classmethod
-    def candles_fetch(
-        cls, instrument: Instrument, interval: str, start: int, count: int, now: int = 0
-    ) -> Fetch | None:
+    def candles_fetch(cls, instrument: Instrument, interval: str, start: int, count: int, now: int = 0) -> Fetch | None:
         if interval not in cls.candle_intervals:
             return None
         params = (

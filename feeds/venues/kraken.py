@@ -45,6 +45,7 @@ from feeds.venues.kraken_wire import (
     Envelope,
     Heartbeat,
     RawLevel,
+    TextLevel,
     TickerFrame,
     TickerItem,
     TradeFrame,
@@ -367,9 +368,7 @@ class Kraken(Adapter):
     # candles
 
     @classmethod
-    def candles_fetch(
-        cls, instrument: Instrument, interval: str, start: int, count: int, now: int = 0
-    ) -> Fetch | None:
+    def candles_fetch(cls, instrument: Instrument, interval: str, start: int, count: int, now: int = 0) -> Fetch | None:
         return ohlc_fetch(instrument, interval, start)
 
     def snapshot(self, fetch: Fetch, body: bytes, ts_recv: int) -> list[Event | Fetch]:
@@ -386,5 +385,5 @@ def _time(text: str) -> int:
     return ns
 
 
-def _texts(levels: list[RawLevel]) -> list[tuple[str, str]]:
-    return [(str(level.price, "ascii"), str(level.qty, "ascii")) for level in levels]
+def _texts(levels: list[RawLevel]) -> list[TextLevel]:
+    return [TextLevel(str(level.price, "ascii"), str(level.qty, "ascii")) for level in levels]

@@ -13,20 +13,21 @@ import msgspec
 from msgspec import Raw, Struct
 
 from feeds.adapter import Acked, BookUpdate, Event, Fetch, Peek, Refused, Skipped
-from feeds.venues.kraken_wire import UNREADABLE, read_levels
+from feeds.venues.kraken_wire import UNREADABLE, TextLevel, read_levels
 from hub.instruments import Instrument
+from hub.intervals import NS_PER_S
 from hub.model import Price, Quote, Side, Size, Ticker, Trade
 
 __all__ = ["KrakenV1", "peek_v1"]
 
 _VENUE = "kraken"
+_NS_MAX = 9_000_000_000 * NS_PER_S
+_TENS = [10**exponent for exponent in range(10)]
 
 
-class _Row(Struct, array_like=True, gc=False):
+class _Row(TextLevel, array_like=True, gc=False):
     """`["58729.40000","0.45000000","1617666423.606671","r"]`; the last only in updates."""
 
-    price: str
-    volume: str
     time: str
 
 
@@ -107,26 +108,35 @@ def peek_v1(payload: bytes) -> list[Peek]:
         if channel == "trade":
             at = _ns_of(_decode_trades(parts[1])[-1].time)
         elif channel == "book":
-            at = _time_of([_decode_book(part) for part in parts[1:-2]])
+            bids, asks = _rows_of([_decode_book(part) for part in parts[1:-2]])
+            at = _newest(bids + asks)
         return [Peek(pair, kind, at) for kind in _KINDS.get(channel, ())]
     except (*UNREADABLE, IndexError):
         return []
 
 
-def _time_of(books: list[_Book]) -> int | None:
-    times = [row.time for book in books for rows in (book.as_, book.bs, book.a, book.b) for row in rows or ()]
-    if len(times) == 1:
-        return _ns_of(times[0])
-    return _ns_of(max(times, key=lambda text: (len(text), text))) if times else None
+def _rows_of(books: list[_Book]) -> tuple[list[_Row], list[_Row]]:
+    """Return the rows of bids and of asks."""
+    if len(books) == 1:
+        book = books[0]
+        return book.b if book.bs is None else book.bs + book.b, book.a if book.as_ is None else book.as_ + book.a
+    parts = [_rows_of([book]) for book in books]
+    return [row for bids, _ in parts for row in bids], [row for _, asks in parts for row in asks]
+
+
+def _newest(rows: list[_Row]) -> int | None:
+    if len(rows) == 1:
+        return _ns_of(rows[0].time)
+    return _ns_of(max((row.time for row in rows), key=lambda text: (len(text), text))) if rows else None
 
 
 def _ns_of(text: str) -> int:
     """Read unix seconds with up to nine decimals, `1617666423.606671`; ValueError where it is none."""
     whole, _, fraction = text.partition(".")
-    digits = whole + fraction.ljust(9, "0")
-    if not (whole and digits.isdecimal() and len(whole) <= 10 and len(fraction) <= 9 and int(whole) < 9_000_000_000):
+    digits, missing = whole + fraction, 9 - len(fraction)
+    if not whole or missing < 0 or not digits.isdecimal() or (ns := int(digits) * _TENS[missing]) >= _NS_MAX:
         raise ValueError(f"{text[:40]!r} is no unix time")
-    return int(digits)
+    return ns
 
 
 class KrakenV1:
@@ -199,19 +209,23 @@ class KrakenV1:
         return self._levels(instrument, [_decode_book(part) for part in parts], depth, ts_recv)
 
     def _levels(self, instrument: Instrument, books: list[_Book], depth: str, ts_recv: int) -> list[Event | Fetch]:
-        snapshot = any(book.as_ is not None or book.bs is not None for book in books)
-        if not snapshot and instrument.symbol not in self._live:
+        symbol, book = instrument.symbol, books[-1]
+        snapshot = book.as_ is not None or book.bs is not None
+        if len(books) > 1:
+            snapshot = any(each.as_ is not None or each.bs is not None for each in books)
+        if not snapshot and symbol not in self._live:
             return [Skipped("book before its snapshot")]
-        self._live.add(instrument.symbol)
-        ask_rows = [(row.price, row.volume) for book in books for row in (*(book.as_ or ()), *book.a)]
-        bid_rows = [(row.price, row.volume) for book in books for row in (*(book.bs or ()), *book.b)]
-        asks, ask_texts = read_levels(ask_rows, falling=False) if ask_rows else ([], [])
+        self._live.add(symbol)
+        bid_rows, ask_rows = _rows_of(books)
         bids, bid_texts = read_levels(bid_rows, falling=True) if bid_rows else ([], [])
-        checksums = [int(book.c) for book in books if book.c is not None]
+        asks, ask_texts = read_levels(ask_rows, falling=False) if ask_rows else ([], [])
+        checksum = None
+        for each in books:
+            checksum = each.c or checksum
         window = (int(depth) if depth.isdecimal() else 10) if snapshot else None
         return [
             BookUpdate(
-                instrument, snapshot, bids, asks, _time_of(books), ts_recv, True, True, (),
-                checksums[-1] if checksums else None, (bid_texts, ask_texts), window,
+                instrument, snapshot, bids, asks, _newest(bid_rows + ask_rows), ts_recv, True, True, (),
+                int(checksum) if checksum is not None else None, (bid_texts, ask_texts), window,
             )
         ]  # fmt: skip

@@ -18,6 +18,7 @@ __all__ = [
     "Envelope",
     "Heartbeat",
     "RawLevel",
+    "TextLevel",
     "TickerFrame",
     "TickerItem",
     "TradeFrame",
@@ -40,6 +41,13 @@ class RawLevel(Struct, gc=False):
 
     price: Raw
     qty: Raw
+
+
+class TextLevel(Struct, array_like=True, gc=False):
+    """The digits of a level."""
+
+    price: str
+    qty: str
 
 
 class BookItem(Struct, gc=False):
@@ -142,37 +150,30 @@ read_ticker_items = Items(TickerItem)
 UNREADABLE = (ValueError, RecursionError)
 
 
-def read_levels(rows: Sequence[tuple[str, str]], *, falling: bool) -> tuple[list[Level], list[str]]:
+def read_levels(rows: Sequence[TextLevel], *, falling: bool) -> tuple[list[Level], list[str]]:
     """Return levels best first, and of each the digits that the checksum is made of; ValueError where one is none.
 
     The venue orders the levels of an update in no way and may repeat a price: the last one counts.
     """
-    if len(rows) == 1:
-        price_text, size_text = rows[0]
-        return [_level(price_text, size_text)], [_digits(price_text) + _digits(size_text)]
-    found: dict[Level, str] = {}
-    places: dict[float, Level] = {}
-    for price_text, size_text in rows:
-        level = _level(price_text, size_text)
-        known = places.get(level[0])
-        if known is not None:
-            del found[known]
-        places[level[0]] = level
-        found[level] = _digits(price_text) + _digits(size_text)
-    ordered = sorted(found, reverse=falling)
-    return ordered, [found[level] for level in ordered]
-
-
-def _level(price_text: str, size_text: str) -> Level:
-    price, size = float(price_text), float(size_text)
-    if not (-1e30 < price < 1e30 and 0 <= size < 1e30):
-        raise ValueError(f"no level: {price_text[:40]} {size_text[:40]}")
-    return price, size
+    levels: list[Level] = []
+    texts: list[str] = []
+    for row in rows:
+        price_text, size_text = row.price, row.qty
+        price, size = float(price_text), float(size_text)
+        if not (-1e30 < price < 1e30 and 0 <= size < 1e30):
+            raise ValueError(f"no level: {price_text[:40]} {size_text[:40]}")
+        digits = price_text.replace(".", "").lstrip("0") + size_text.replace(".", "").lstrip("0")
+        if not digits.isdecimal():
+            digits = _digits(price_text) + _digits(size_text)
+        levels.append((price, size))
+        texts.append(digits)
+    if len(levels) < 2:
+        return levels, texts
+    last = {level[0]: at for at, level in enumerate(levels)}
+    order = [last[price] for price in sorted(last, reverse=falling)]
+    return [levels[at] for at in order], [texts[at] for at in order]
 
 
 def _digits(text: str) -> str:
-    """Drop the point and leading zeros; an exponent is written out."""
-    digits = text.replace(".", "").lstrip("0")
-    if digits.isdecimal() or not digits:
-        return digits
+    """Write an exponent out, drop the point and leading zeros."""
     return format(Decimal(text), "f").replace(".", "").lstrip("0")

@@ -17,7 +17,7 @@ Quirks:
 import re
 from collections.abc import Callable, Iterable, Sequence
 from decimal import Decimal
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 from urllib.parse import parse_qs, urlsplit
 
 import msgspec
@@ -58,6 +58,10 @@ _KINDS = {
 }  # fmt: skip
 _BUSINESS = re.compile("candle|trades-all$|mark-price-candle|index-candle")
 _NAMED = re.compile(r"channel: ?([\w-]+), ?instId: ?([\w.-]+)")
+#: How pushes are written as a rule, `{"arg":…,"action":…,"data":…}`: then the data is a slice.
+_DATA: Final = b'"data":'
+_BRACE: Final = ord("}")
+_HEADS_MAX: Final = 10_000
 #: A service upgrade: the connection is about to be closed.
 _UPGRADE = "64008"
 
@@ -112,6 +116,7 @@ class Okx(Adapter):
         self._instruments = {row.venue_symbol: row for row in instruments}
         self._sizes = {row.symbol: SizesOf(row.contract_size) for row in instruments if row.contract_size != 1}
         self._routes: dict[Arg, tuple[_Handler, Any]] = {}
+        self._heads: dict[bytes, tuple[_Handler, Any, Arg, str]] = {}  # the same by what comes before the data
         self._owners: dict[tuple[str, str], Arg] = {}
         self._chains: dict[str, Chain] = {}
         self._marks = Marks()
@@ -221,7 +226,15 @@ class Okx(Adapter):
     # frames
 
     def receive(self, payload: bytes, ts_recv: int) -> list[Event | Fetch]:
+        end = payload.find(_DATA)
+        head = self._heads.get(payload[:end])
         try:
+            if head is not None and payload[-1] == _BRACE:
+                handler, target, arg, action = head
+                try:
+                    return handler(Frame(arg, payload[end + len(_DATA) : -1], action), target, ts_recv)
+                except UNREADABLE:
+                    pass  # something comes after the data, or it is broken
             frame = wire.decode_frame(payload)
             try:
                 handler, target = self._routes[frame.arg]
@@ -229,7 +242,10 @@ class Okx(Adapter):
                 return self._first(frame, ts_recv)
             if frame.event:
                 return self._answer(frame)
-            return handler(frame, target, ts_recv)
+            events = handler(frame, target, ts_recv)
+            if len(self._heads) < _HEADS_MAX and payload[end + len(_DATA) : -1] == bytes(frame.data):
+                self._heads[payload[:end]] = handler, target, frame.arg, frame.action
+            return events
         except UNREADABLE as error:
             if payload == b"pong":
                 return []
@@ -358,9 +374,7 @@ class Okx(Adapter):
         return [*okx_rest.candles(instrument, interval, rows, ts_recv), *_unreadable(bad)]
 
     @classmethod
-    def candles_fetch(
-        cls, instrument: Instrument, interval: str, start: int, count: int, now: int = 0
-    ) -> Fetch | None:
+    def candles_fetch(cls, instrument: Instrument, interval: str, start: int, count: int, now: int = 0) -> Fetch | None:
         return okx_rest.candles_fetch(instrument, interval, start, count, now)
 
     def snapshot(self, fetch: Fetch, body: bytes, ts_recv: int) -> list[Event | Fetch]:

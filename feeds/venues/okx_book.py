@@ -4,7 +4,9 @@ https://www.okx.com/docs-v5/en/#order-book-trading-market-data-ws-order-book-cha
 """
 
 import zlib
-from typing import Any
+from typing import Any, TypeAlias
+
+from msgspec import Raw
 
 from feeds.adapter import BookGap, BookUpdate, Event, Fetch, Skipped
 from feeds.units import SizesOf
@@ -19,8 +21,12 @@ from feeds.venues.okx_wire import (
 from hub.book import OrderBook
 from hub.instruments import Instrument
 from hub.intervals import NS_PER_MS
+from hub.model import Level
 
 __all__ = ["Chain", "checksum"]
+
+#: a message, its bids and asks, and their digits where they are kept
+_Push: TypeAlias = tuple[BookOf[Any], list[Level], list[Level], tuple[list[str], list[str]] | None]
 
 CHECKED_LEVELS = 25
 
@@ -31,7 +37,8 @@ def checksum(book: OrderBook) -> int:
     both = min(len(bids), len(asks))
     texts = bids + asks
     texts[: 2 * both : 2], texts[1 : 2 * both : 2] = bids[:both], asks[:both]
-    texts[2 * both :] = bids[both:] or asks[both:]
+    if len(bids) != len(asks):
+        texts[2 * both :] = bids[both:] or asks[both:]
     crc = zlib.crc32(":".join(texts).encode())
     return crc - (1 << 32) if crc >> 31 else crc
 
@@ -56,35 +63,47 @@ class Chain:
         snapshot = frame.action == "snapshot"
         if not snapshot and frame.action != "update":
             return [Skipped("unknown action")]
-        sizes = self.sizes
-        pushes: list[Any] = decode_books(frame.data) if sizes is None else decode_books_sizes(frame.data)
         # Digits are kept from a snapshot with a checksum until the next snapshot.
-        digits = decode_books_texts(frame.data) if snapshot or self.texted else None
+        pushes = self._with_texts(frame.data) if snapshot or self.texted else self._plain(frame.data)
         events: list[Event | Fetch] = []
-        for number, m in enumerate(pushes):
-            if sizes is None:
-                bids, asks = [(row.price, row.size) for row in m.bids], [(row.price, row.size) for row in m.asks]
-            else:
-                bids = [(row.price, sizes[row.size]) for row in m.bids]
-                asks = [(row.price, sizes[row.size]) for row in m.asks]
+        for m, bids, asks, texts in pushes:
             if snapshot:
                 self.live, self.waiting, self.texted = True, False, m.checksum != 0
             elif not self.live or m.prevSeqId != self.last:
                 events.append(self._broken(m, ts_recv))
                 continue
             self.before, self.last = None if snapshot else self.last, m.seqId
-            if digits is None or not self.texted:
-                events.append(BookUpdate(self.instrument, snapshot, bids, asks, m.ts * NS_PER_MS, ts_recv))
-            else:
-                # 0 says nothing: the venue gave the checksum up in June 2026.
-                texts = _texts(digits[number].bids), _texts(digits[number].asks)
-                events.append(
-                    BookUpdate(
-                        self.instrument, snapshot, bids, asks, m.ts * NS_PER_MS, ts_recv,
-                        checksum=m.checksum or None, texts=texts,
-                    )
-                )  # fmt: skip
+            # 0 says nothing: the venue gave the checksum up in June 2026.
+            checks = (m.checksum or None, texts) if self.texted else (None, None)
+            events.append(
+                BookUpdate(self.instrument, snapshot, bids, asks, m.ts * NS_PER_MS, ts_recv, True, True, (), *checks)
+            )
         return events
+
+    def _plain(self, data: Raw | bytes) -> list[_Push]:
+        sizes = self.sizes
+        if sizes is None:
+            return [
+                (m, [(row.price, row.size) for row in m.bids], [(row.price, row.size) for row in m.asks], None)
+                for m in decode_books(data)
+            ]
+        return [
+            (
+                m,
+                [(row.price, sizes[row.size]) for row in m.bids],
+                [(row.price, sizes[row.size]) for row in m.asks],
+                None,
+            )
+            for m in decode_books_sizes(data)
+        ]
+
+    def _with_texts(self, data: Raw | bytes) -> list[_Push]:
+        pushes: list[_Push] = []
+        for m in decode_books_texts(data):
+            bids, bid_texts = _levels(m.bids, self.sizes) if m.bids else ([], [])
+            asks, ask_texts = _levels(m.asks, self.sizes) if m.asks else ([], [])
+            pushes.append((m, bids, asks, (bid_texts, ask_texts)))
+        return pushes
 
     def lost(self) -> None:
         """Wait for a snapshot that was asked for."""
@@ -107,5 +126,15 @@ class Chain:
         return BookGap(self.instrument, reason, ts_recv)
 
 
-def _texts(rows: list[TextRow]) -> list[str]:
-    return [f"{row.price}:{row.size}" for row in rows]
+def _levels(rows: list[TextRow], sizes: SizesOf | None) -> tuple[list[Level], list[str]]:
+    """Return levels and the digits of each; ValueError where one is none."""
+    levels: list[Level] = []
+    texts: list[str] = []
+    for row in rows:
+        price_text, size_text = row.price, row.size
+        price, size = float(price_text), float(size_text) if sizes is None else sizes[size_text]
+        if not (-1e30 < price < 1e30 and 0 <= size < 1e30):
+            raise ValueError(f"no level: {price_text[:40]} {size_text[:40]}")
+        levels.append((price, size))
+        texts.append(f"{price_text}:{size_text}")
+    return levels, texts

@@ -295,8 +295,7 @@ def test_the_documents_worked_example_of_a_checksum() -> None:
     (update,) = adapter.receive(rows_of(OWN)[2]["raw"].encode(), 1)
     assert isinstance(update, BookUpdate) and update.texts is not None
     found = OrderBook()
-    found.replace(update.bids, update.asks)
-    found.note_texts(update.bids, update.asks, update.texts)
+    found.replace(update.bids, update.asks, texts=update.texts)
     assert Kraken.checksum is not None
     assert Kraken.checksum(found) == update.checksum == 3726153463 == int(frame["data"][0]["checksum"])
 

@@ -377,11 +377,9 @@ def applied(okx: Okx, *frames: bytes) -> OrderBook:
         (event,) = okx.receive(frame, 1)
         assert isinstance(event, BookUpdate)
         if event.snapshot:
-            result.replace(event.bids, event.asks)
+            result.replace(event.bids, event.asks, texts=event.texts)
         else:
-            result.apply(event.bids, event.asks)
-        if event.texts is not None:
-            result.note_texts(event.bids, event.asks, event.texts)
+            result.apply(event.bids, event.asks, event.texts)
         if event.checksum is not None:
             assert checksum(result) == event.checksum
     return result
@@ -732,11 +730,9 @@ async def test_the_replay_server_answers_a_new_subscription_with_the_book_as_it_
                         if isinstance(event, BookUpdate):
                             snapshots, updates = snapshots + event.snapshot, updates + (not event.snapshot)
                             if event.snapshot:
-                                keeper.replace(event.bids, event.asks)
+                                keeper.replace(event.bids, event.asks, texts=event.texts)
                             else:
-                                keeper.apply(event.bids, event.asks)
-                            if event.texts is not None:
-                                keeper.note_texts(event.bids, event.asks, event.texts)
+                                keeper.apply(event.bids, event.asks, event.texts)
                             assert event.checksum is None or event.checksum == checksum(keeper)
                             assert not keeper.crossed()
                         lost += isinstance(event, BookGap)
