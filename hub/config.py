@@ -182,13 +182,12 @@ class LogSettings(_Settings, frozen=True):
 
 
 class MetricsSettings(_Settings, frozen=True):
-    """Feeds serve Prometheus text on `host` at `port_base` plus their place in the sorted venue list, the consolidator
-    at `consolidator_port`, the archive at `archive_port`; 0: not at all."""
+    """A process serves Prometheus text on `host` at `port`; `tickwire up` gives its parts `port_base` and the ports
+    after it. 0: not at all. (The gateway has `/metrics` on its own port.)"""
 
     host: str = "127.0.0.1"
+    port: int = 0
     port_base: int = 0
-    consolidator_port: int = 0
-    archive_port: int = 0
 
 
 class Settings(_Settings, frozen=True):

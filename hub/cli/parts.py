@@ -2,12 +2,15 @@
 
 import asyncio
 import sys
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
+from itertools import count
+
+from msgspec.structs import replace
 
 from hub.cli import demo
 from hub.cli.supervisor import Part
-from hub.config import Settings
+from hub.config import MetricsSettings, Settings
 from hub.errors import RedisUnavailable
 from hub.redisio import check
 
@@ -65,9 +68,21 @@ def build_parts(
     parts.append(_part("instruments", ["-m", "feeds.instruments"], FEEDS, env))
     if settings.consolidator.enabled:
         parts.append(_part("consolidator", ["-m", "hub.consolidator"], CONSOLIDATOR, env))
+    parts = _with_ports(parts, settings.metrics)
     env = {**env, "TICKWIRE_GATEWAY__DRAIN_S": str(min(settings.gateway.drain_s, DRAIN_S))}
     parts.append(_part("gateway", ["-m", "gateway"], GATEWAY, env, partial(_is_live, *gateway_address(settings))))
     return parts
+
+
+def _with_ports(parts: Sequence[Part], metrics: MetricsSettings) -> list[Part]:
+    """Tell each part where to serve /metrics."""
+    ports = count(metrics.port_base)
+    return [
+        replace(part, env={**part.env, "TICKWIRE_METRICS__PORT": str(next(ports))})
+        if metrics.port_base and part.stage in (ARCHIVE, FEEDS, CONSOLIDATOR)
+        else part
+        for part in parts
+    ]
 
 
 def _part(

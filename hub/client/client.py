@@ -187,7 +187,7 @@ def _ms(name: str, value: Time) -> int | None:
         return None
     if isinstance(value, str):
         try:
-            value = datetime.fromisoformat(value)
+            return _ms(name, datetime.fromisoformat(value))
         except ValueError as error:
             detail = f"{name} = {value[:60]!r} is no time such as 2026-01-31T12:00:00Z"
             raise RequestError("bad_parameter", detail) from error

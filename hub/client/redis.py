@@ -13,9 +13,11 @@ from hub.client.redis_stream import RedisStream
 from hub.client.rows import BookSnapshot, CandleRow, QuoteRow, Rows, Source, TickerRow, TradeRow, VenueRow, known
 from hub.directory import Directory
 from hub.errors import NotFound, RedisUnavailable, RequestError
+from hub.instrument_store import InstrumentStore
 from hub.instruments import Instrument
-from hub.intervals import INTERVALS
+from hub.intervals import parse_interval
 from hub.keys import VENUE_WIDE, Keys, channel_name
+from hub.listing import DELISTED
 from hub.log import mask_url
 from hub.model import Message, Quote, Status, Ticker, Trade
 from hub.past_candles import read_candles
@@ -39,6 +41,7 @@ class RedisTransport:
         self._patience_s = patience_s
         self._reader = Reader(url, self._keys)
         self._client = command_client(url, timeout_s=timeout_s)
+        self._store = InstrumentStore(self._client, self._keys)
 
     def open_stream(self, channels: Sequence[str], after: dict[str, str], max_rate: float | None) -> RedisStream:
         return RedisStream(self._url, self._keys, channels, after, max_rate, patience_s=self._patience_s)
@@ -85,6 +88,7 @@ class RedisTransport:
     async def candles(
         self, symbol: str, venue: str | None, interval: str, start_ms: int | None, end_ms: int | None, limit: int
     ) -> Rows[CandleRow]:
+        parse_interval(interval)
         kind = f"candle.{interval}"
         rows: list[CandleRow] = []
         sources = await self._sources(kind, [symbol], venue, Source)
@@ -121,14 +125,16 @@ class RedisTransport:
         return Rows(VenueRow, rows)
 
     async def instruments(self, symbol: str | None, venue: str | None, text: str | None) -> Rows[Instrument]:
-        venues = await self._reader.venues()
+        venues = await self._call(self._store.venues())
         if venue is not None and venue not in venues:
             raise RequestError("bad_parameter", f"venue = {venue!r} is not known", venues)
-        rows = await self._reader.instruments(venues if venue is None else [venue], symbol)
+        word = (text or "").upper()
+        rows: list[Instrument] = []
+        for name in venues if venue is None else [venue]:
+            found = (await self._call(self._store.load(name))).values()
+            rows += [row for row in found if _wanted(row, symbol, word)]
         if symbol is not None and not rows:
             raise NotFound("unknown_symbol", f"no venue lists {symbol!r}")
-        word = (text or "").upper()
-        rows = [r for r in rows if any(word in name.upper() for name in (r.symbol, r.name or "", r.venue_symbol))]
         return Rows(Instrument, sorted(rows, key=lambda row: (row.symbol, row.venue)))
 
     # what there is, and how good it is
@@ -141,10 +147,6 @@ class RedisTransport:
 
     async def _sources(self, kind: str, symbols: Sequence[str], venue: str | None, make: type[S]) -> list[S]:
         """Return an empty row per venue of all `symbols` (default: all there are); NotFound where there is none."""
-        if kind.startswith("candle.") and kind.partition(".")[2] not in INTERVALS:
-            raise RequestError(
-                "bad_parameter", f"interval = {kind.partition('.')[2]!r} is not possible", list(INTERVALS)
-            )
         directory = await self._directory()
         rows = []
         for symbol in symbols or sorted(directory.symbols):
@@ -217,6 +219,13 @@ def _fill(row: Struct, message: Struct) -> None:
     for name in row.__struct_fields__:
         if hasattr(message, name):
             setattr(row, name, known(getattr(message, name)))
+
+
+def _wanted(row: Instrument, symbol: str | None, word: str) -> bool:
+    if symbol is not None:
+        return row.symbol == symbol
+    named = any(word in name.upper() for name in (row.symbol, row.name or "", row.venue_symbol))
+    return named and row.status != DELISTED
 
 
 R = TypeVar("R", bound=Struct)

@@ -121,6 +121,7 @@ class CandleRow(Struct, kw_only=True):
     sell_notional: float | None = None
     source: str = ""
     revision: int = 0
+    parts: int | None = None
 
 
 class VenueRow(Struct, kw_only=True):
