@@ -1,5 +1,6 @@
 """A channel in this process: the bus's topic plus who reads it here. Pure."""
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from hub.keys import Keys
@@ -20,10 +21,11 @@ class Channel(Topic):
     `late`: joined ahead of the stream, they want only what is above the position; None: a book reader without a base,
     waits for a snapshot. `groups`: readers at a rate of their own (gateway/rates.py); a group that has readers is
     itself a member. `aside`: held readers, whose socket takes no more. `waiters`: joins that share one read.
-    `clients` counts subscriptions, joined or not; `count` messages, to tell how many a held reader misses.
+    `clients` counts subscriptions, joined or not; `count` messages, to tell how many a held reader misses. `alone`: the
+    mapping shared by those who read nothing else (Subscriber.channels).
     """
 
-    __slots__ = ("_readers", "aside", "clients", "count", "groups", "late", "members", "status", "waiters")
+    __slots__ = ("_readers", "alone", "aside", "clients", "count", "groups", "late", "members", "status", "waiters")
 
     def __init__(self, name: str, keys: Keys) -> None:
         super().__init__(name, keys)
@@ -33,6 +35,7 @@ class Channel(Topic):
         self.aside: dict[Subscriber, None] = {}
         self.waiters: dict[Pending, None] = {}
         self.groups: tuple[Rated, ...] = ()
+        self.alone: Mapping[Channel, int] | None = None
         self.clients = self.count = 0
         self._readers: tuple[Subscriber, ...] | None = ()
 

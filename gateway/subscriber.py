@@ -6,8 +6,9 @@ costs the books their continuity (they begin anew with a snapshot), and after th
 """
 
 from collections import deque
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final, Protocol
 
 from gateway.channel import Channel
 from gateway.frames import split_frames, text_frame
@@ -23,6 +24,7 @@ __all__ = ["DIRECT", "PATTERN", "Held", "Sink", "Subscriber"]
 
 #: Reasons for which a client reads a channel (Subscriber.channels).
 DIRECT, PATTERN = 1, 2
+NONE: Final[Mapping[Channel, int]] = MappingProxyType({})
 
 #: Bytes of queued events per write after a pause; each write may fill the socket's buffer again.
 DRAIN_BYTES = 65_536
@@ -95,7 +97,7 @@ class Subscriber:
     def __init__(self, sink: Sink, write: Callable[[bytes], None], queue_bytes: int) -> None:
         self.sink, self.write, self.queue_bytes = sink, write, queue_bytes
         self.out: bytes | None = None
-        self.channels: dict[Channel, int] = {}
+        self.channels: Mapping[Channel, int] = NONE
         self.patterns: set[str] | None = None
         self.rates: dict[str, float] | None = None  # by name or pattern as subscribed, where one was asked for
         self.rated: dict[Channel, Rated] | None = None  # channels that do not come message by message
@@ -106,6 +108,25 @@ class Subscriber:
         self.closed = False
         self.grant: Grant = OPEN
         self.said = 0.0
+
+    def note(self, channel: Channel, reasons: int) -> None:
+        """Note why the client reads `channel`. Most read one by its name: they share the mapping that says so."""
+        known = self.channels
+        if isinstance(known, dict):
+            known[channel] = reasons
+        elif reasons == DIRECT and not known:
+            if channel.alone is None:
+                channel.alone = MappingProxyType({channel: DIRECT})
+            self.channels = channel.alone
+        else:
+            self.channels = {**known, channel: reasons}
+
+    def forget(self, channel: Channel) -> None:
+        """The client no longer reads `channel`."""
+        if isinstance(self.channels, dict):
+            del self.channels[channel]
+        else:
+            self.channels = NONE
 
     def hold(self, now: float) -> None:
         """The socket takes no more: leave the channels until `drain`."""

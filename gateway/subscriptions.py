@@ -170,7 +170,7 @@ class Subscriptions:
         if channel is not None and have:
             if isinstance(start, Replay) and not pattern:
                 raise _already(name)
-            subscriber.channels[channel] = have | (PATTERN if pattern else DIRECT)
+            subscriber.note(channel, have | (PATTERN if pattern else DIRECT))
             self.rates.choose(subscriber, channel)
             if not pattern:
                 present = channel.newest is not None or (channel.book and channel.last is not None)
@@ -180,7 +180,7 @@ class Subscriptions:
         if isinstance(start, Replay):
             self.replays.check(start)
         channel = self.bus.acquire(name)
-        subscriber.channels[channel] = PATTERN if pattern else DIRECT
+        subscriber.note(channel, PATTERN if pattern else DIRECT)
         self.count += 1
         channel.clients += 1
         if channel.clients == 1:
@@ -268,14 +268,14 @@ class Subscriptions:
         covered = known is not None and any(p in (subscriber.patterns or ()) for p in patterns_of(known))
         have = have | PATTERN if covered else have & ~PATTERN
         if have:
-            subscriber.channels[channel] = have
+            subscriber.note(channel, have)
             self.rates.choose(subscriber, channel)
             return
         self.fanout.settle(subscriber)  # nothing of the channel may follow the acknowledgement
         self._leave(subscriber, channel)
 
     def _leave(self, subscriber: Subscriber, channel: Channel) -> None:
-        del subscriber.channels[channel]
+        subscriber.forget(channel)
         self.joins.drop(subscriber, channel)
         self.replays.drop(subscriber, channel)
         if subscriber.held is not None:
@@ -285,6 +285,7 @@ class Subscriptions:
         self.count -= 1
         channel.clients -= 1
         if not channel.clients:
+            channel.alone = None
             _remove_from(self.by_venue, channel.venue, channel)
             _remove_from(self.by_symbol, (channel.venue, channel.symbol), channel)
         self.bus.release(channel)

@@ -62,7 +62,7 @@ class Client:
 
     def join(self, *channels: Channel) -> None:
         for channel in channels:
-            self.subscriber.channels[channel] = 1
+            self.subscriber.note(channel, 1)
             channel.enter(self.subscriber)
 
     def seqs(self, kind: str) -> list[int]:
@@ -189,7 +189,7 @@ async def test_who_joined_ahead_of_the_stream_gets_only_what_is_new(fanout: Fano
     early, late, trades = Client(), Client(), channel("trade")
     early.join(trades)
     publish(fanout, (trades, 1), (trades, 2))
-    late.subscriber.channels[trades] = 1
+    late.subscriber.note(trades, 1)
     assert fanout.enter(late.subscriber, trades, Joined(upto=(5, 4)))
     publish(fanout, (trades, 3))
     publish(fanout, (trades, 4), (trades, 5), (trades, 6))

@@ -158,7 +158,7 @@ async def test_one_timer_and_one_frame_for_all_with_the_same_rate(clock: Time) -
     quotes = channel()
     clients = [Client() for _ in range(100)]
     for number, client in enumerate(clients):
-        client.subscriber.channels[quotes] = 1
+        client.subscriber.note(quotes, 1)
         rates.assign(client.subscriber, quotes, 10.0 if number % 2 else 20.0)
         quotes.enter(client.subscriber)
     assert len(quotes.readers) == 2, "the fan-out sees two readers"
@@ -185,7 +185,7 @@ async def test_who_comes_in_between_gets_nothing_twice(clock: Time) -> None:
     quotes, first, second, third = channel(), Client(), Client(), Client()
 
     def join(client: Client) -> None:
-        client.subscriber.channels[quotes] = 1
+        client.subscriber.note(quotes, 1)
         rates.assign(client.subscriber, quotes, 20.0)
         quotes.enter(client.subscriber)
 
@@ -207,7 +207,7 @@ async def test_changing_the_rate_loses_nothing(clock: Time) -> None:
     fanout = Fanout(Keeper())
     rates = Rates(fanout, clock)
     quotes, client = channel(), Client()
-    client.subscriber.channels[quotes] = 1
+    client.subscriber.note(quotes, 1)
     rates.assign(client.subscriber, quotes, 0.1)
     quotes.enter(client.subscriber)
     publish(fanout, (quotes, 1))
@@ -228,7 +228,7 @@ async def test_what_the_fan_out_holds_ready_counts_as_sent_by_nobody(clock: Time
     rates = Rates(fanout, clock)
     quotes, first, second = channel(), Client(), Client()
     for client in (first, second):
-        client.subscriber.channels[quotes] = 1
+        client.subscriber.note(quotes, 1)
         rates.assign(client.subscriber, quotes, 1.0)
     quotes.enter(first.subscriber)
     (group,) = quotes.groups
@@ -247,7 +247,7 @@ async def test_a_pause_keeps_what_was_due(clock: Time) -> None:
     fanout = Fanout(Keeper())
     rates = Rates(fanout, clock)
     quotes, client = channel(), Client()
-    client.subscriber.channels[quotes] = 1
+    client.subscriber.note(quotes, 1)
     rates.assign(client.subscriber, quotes, 0.1)
     quotes.enter(client.subscriber)
     publish(fanout, (quotes, 1))
