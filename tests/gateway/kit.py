@@ -33,6 +33,7 @@ __all__ = [
     "status",
     "subscribe",
     "trade",
+    "unchunked",
     "until",
 ]
 
@@ -169,9 +170,23 @@ class Gateway:
         finally:
             writer.close()
             await writer.wait_closed()
+        if b"transfer-encoding: chunked" in head.lower():
+            body = unchunked(body)
         lines = head.decode().split("\r\n")
         found = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines[1:])}
         return int(lines[0].split()[1]), found, body
+
+
+def unchunked(body: bytes) -> bytes:
+    """Return what chunks hold; ValueError where the last one is missing."""
+    found = []
+    while True:
+        size, _, rest = body.partition(b"\r\n")
+        length = int(size, 16)
+        if not length:
+            return b"".join(found)
+        found.append(rest[:length])
+        body = rest[length + 2 :]
 
 
 @asynccontextmanager

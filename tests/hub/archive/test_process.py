@@ -49,7 +49,7 @@ def ids(root: Path, where: str = "kind = 'trade'") -> list[str]:
         return []
     files = f"read_parquet('{root}/**/*.parquet', hive_partitioning = true, union_by_name = true)"
     query = f"SELECT id FROM {files} WHERE {where}"
-    return sorted((row[0] for row in duckdb.sql(query).fetchall()), key=parse_position)
+    return sorted((row[0] for row in duckdb.connect().execute(query).fetchall()), key=parse_position)
 
 
 async def has(condition: Callable[[], bool], timeout_s: float = 30.0) -> None:
@@ -90,7 +90,7 @@ async def test_books_where_they_are_asked_for(redis_url: str, tmp_path: Path) ->
         await has(lambda: len(list(tmp_path.rglob("*.parquet"))) > 0 and len(ids(tmp_path, "true")) == 2)
     files = f"read_parquet('{tmp_path}/**/*.parquet')"
     query = f"SELECT action, bids[1].price, bids[1].size FROM {files} ORDER BY ts_pub, action"
-    assert duckdb.sql(query).fetchall() == [("snapshot", 1.0, 1.5), ("update", 2.0, 1.0)]
+    assert duckdb.connect().execute(query).fetchall() == [("snapshot", 1.0, 1.5), ("update", 2.0, 1.0)]
 
 
 async def start(url: str, root: Path, **more: str) -> asyncio.subprocess.Process:
@@ -227,7 +227,7 @@ async def test_a_refused_start_says_why(redis_url: str, tmp_path: Path) -> None:
 
 async def test_metrics(redis_url: str, tmp_path: Path) -> None:
     port = free_port()
-    process = await start(redis_url, tmp_path, TICKWIRE_METRICS__ARCHIVE_PORT=str(port))
+    process = await start(redis_url, tmp_path, TICKWIRE_METRICS__PORT=str(port))
     async with rig(redis_url) as it:
         it.publisher.publish(trade(1))
         await it.drained()
