@@ -74,9 +74,13 @@ export function showInstruments(root, query, go) {
       }
     }
   });
-  const opened = () => link.state === "open" && load();
+  const opened = async () => {
+    if (link.state !== "open") return;
+    await market.refreshVenues();
+    load();
+  };
   link.addEventListener("change", opened);
-  load();
+  opened();
   document.title = "Instruments · Tickwire";
   return () => {
     abort.abort();
@@ -88,7 +92,7 @@ export function showInstruments(root, query, go) {
 }
 
 function line(row) {
-  const here = market.rows.has(`${row.venue} ${row.symbol}`);
+  const here = market.venues.get(row.venue)?.feed?.symbols.includes(row.symbol);
   const address = `#/${encodeURIComponent(row.symbol)}?venue=${encodeURIComponent(row.venue)}`;
   const texts = [row.venue, row.venue_symbol, row.kind, row.base, row.quote, step(row.tick_size), step(row.lot_size),
     row.status, here ? "published" : NONE];

@@ -256,6 +256,8 @@ class Link extends EventTarget {
     for (const [rate, channels] of byRate) {
       const after = {};
       for (const name of channels) if (this.#last.has(name)) after[name] = this.#last.get(name);
+      // A channel that is to be continued comes before a pattern that would begin it anew.
+      channels.sort((a, b) => (b in after) - (a in after));
       const message = { op: "subscribe", channels, id: "page" };
       if (rate !== null) message.max_rate = rate;
       if (Object.keys(after).length > 0) message.after = after;

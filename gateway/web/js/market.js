@@ -9,12 +9,12 @@ import { every } from "./frame.js";
 export const ALL = "all";
 const SEVERITY = { live: 0, stale: 1, resyncing: 2, down: 3 };
 const VENUES_MS = 5000;
-const MISSING_MS = 150;
-const MISSING_MAX = 500;
+const DOUBT_MS = 150;
+const DOUBTS_MAX = 500;
 const worse = (a, b) => (SEVERITY[b.state] > SEVERITY[a.state] ? b : a);
 const LIVE = { state: "live", reason: "" };
 
-/** One symbol at one venue. `ack`: state at subscribing, as long as nothing newer is known. */
+/** One symbol at one venue. `ack`: what the gateway last said of its quote, until a status says more. */
 export class Row {
   constructor(venue, symbol) {
     this.venue = venue;
@@ -32,7 +32,7 @@ class Market {
   #verdicts = new Map(); // venue -> {state, reason, at}
   #statuses = new Map(); // "venue symbol" -> status
   #watchers = new Set();
-  #missing = new Set();
+  #doubtful = new Set();
   #joining = null;
 
   start() {
@@ -41,7 +41,10 @@ class Market {
       quote: "quote", ticker: "ticker", ack: "ack", status: "status", gap: "other", trade: "other", depth: "other",
     })) link.listen(type, (message) => this[`take_${method}`](message));
     link.want(["status:*:*"]);
-    every(VENUES_MS, () => this.refreshVenues());
+    every(VENUES_MS, () => {
+      this.refreshVenues();
+      for (const row of this.rows.values()) if (doubtful(row)) this.#askFor(row);
+    });
   }
 
   /** Call `watcher(row)` whenever something of a row changed, with null when it may be all of them. */
@@ -84,11 +87,9 @@ class Market {
     const status = this.#statuses.get(`${row.venue} ${row.symbol}`);
     let found = verdict ?? row.ack;
     if (!found) return { state: "connecting", reason: "" };
+    if (row.ack) found = worse(found, row.ack);
     if (status && (affects(status, kind) || !present)) found = worse(found, status);
-    if (!present && found.state === "live") {
-      if (row.ack && row.ack.state !== "live") return row.ack;
-      return { state: "resyncing", reason: "there is no value at the moment" };
-    }
+    if (!present && found.state === "live") return { state: "resyncing", reason: "there is no value at the moment" };
     return found;
   }
 
@@ -98,7 +99,10 @@ class Market {
 
   take_quote(message) {
     const row = this.row(message.venue, message.symbol);
+    const joined = this.#joining === `quote:${message.venue}:${message.symbol}`;
+    this.#joining = null;
     row.quote = message;
+    if (!joined && row.ack && row.ack.state !== "live") this.#askFor(row);
     this.#changed(row);
   }
 
@@ -116,7 +120,9 @@ class Market {
     const [kind, venue, symbol] = split(message.channel);
     this.#joining = message.channel;
     if (kind !== "quote" || venue === "*" || symbol === "*" || message.op !== "subscribe") return;
-    const row = this.row(venue, symbol);
+    // Of a name that was asked for outright nobody knows yet whether it exists.
+    const row = message.pattern ? this.row(venue, symbol) : this.rows.get(`${venue} ${symbol}`);
+    if (row === undefined) return;
     row.ack = { state: message.state, reason: message.reason ?? "" };
     this.#changed(row);
   }
@@ -138,36 +144,42 @@ class Market {
       // The feed withdrew what came out of the book; it must not be shown any longer.
       const withdrawn = row.symbol === message.symbol && (message.kind === null || message.kind === "book");
       if (message.state !== "live" && withdrawn) row.quote = null;
-      row.ack = null;
-      if (message.state === "live" && row.quote === null) this.#askFor(row);
+      if (row.symbol === message.symbol) row.ack = null;
+      if (message.state === "live" && doubtful(row)) this.#askFor(row);
       this.#changed(row);
     }
   }
 
-  /** A quote that did not come out of the book is still there: ask for it, soon, with others. */
+  /** Have the gateway say how a quote is, with others, soon. What did not come out of a book was not withdrawn. */
   #askFor(row) {
-    if (this.#missing.size === 0) setTimeout(() => this.#fillIn(), MISSING_MS);
-    this.#missing.add(row);
+    if (this.#doubtful.size === 0) setTimeout(() => this.#askAll(), DOUBT_MS);
+    this.#doubtful.add(row);
   }
 
-  async #fillIn() {
-    const rows = [...this.#missing].filter((row) => row.quote === null).slice(0, MISSING_MAX);
-    this.#missing.clear();
-    if (link.state !== "open" || rows.length === 0) return;
-    const symbols = [...new Set(rows.map((row) => row.symbol))].join(",");
+  async #askAll() {
+    const rows = new Set([...this.#doubtful].filter(doubtful).slice(0, DOUBTS_MAX));
+    this.#doubtful.clear();
+    if (link.state !== "open" || rows.size === 0) return;
+    const symbols = [...new Set([...rows].map((row) => row.symbol))].join(",");
     const { items } = await get("/v1/quotes", { symbols }).catch(() => ({ items: [] }));
+    if (link.state !== "open") return;
     for (const view of items.flatMap(({ quotes }) => quotes)) {
       const row = this.rows.get(`${view.venue} ${view.symbol}`);
-      if (!rows.includes(row) || row.quote !== null) continue;
-      if (view.id !== null) row.quote = view;
-      else row.ack = { state: view.state, reason: view.reason };
+      if (!rows.has(row)) continue;
+      if (row.quote === null && view.id !== null) row.quote = view;
+      row.ack = { state: view.state, reason: view.reason };
       this.#changed(row);
     }
   }
 
+  /** Ask for /v1/venues, or wait for the answer that is on its way. */
   async refreshVenues() {
-    if (link.state !== "open" || this.#asking) return;
-    this.#asking = true;
+    if (link.state !== "open") return;
+    this.#asking ??= this.#askVenues().finally(() => { this.#asking = null; });
+    await this.#asking;
+  }
+
+  async #askVenues() {
     const began = Date.now();
     try {
       const { venues } = await get("/v1/venues");
@@ -181,12 +193,10 @@ class Market {
       this.dispatch();
     } catch (error) {
       if (!(error instanceof Error)) throw error; // asked again in a while
-    } finally {
-      this.#asking = false;
     }
   }
 
-  #asking = false;
+  #asking = null;
   #listeners = new Set();
 
   /** Call `listener()` whenever /v1/venues was answered. */
@@ -216,6 +226,9 @@ class Market {
     for (const watcher of this.#watchers) watcher(row);
   }
 }
+
+/** Whether the gateway should be asked: it said that something is wrong, or there is no value. */
+const doubtful = (row) => row.quote === null || (row.ack !== null && row.ack.state !== "live");
 
 function affects(status, kind) {
   return status.kind === null || status.kind === kind || (status.kind === "book" && kind === "depth");
