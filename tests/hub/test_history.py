@@ -1,6 +1,7 @@
 """hub/history.py: one suite for every way in which series are kept, on real servers with and without the module."""
 
 import asyncio
+import itertools
 import math
 from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Any
@@ -12,10 +13,23 @@ from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
 from hub.embedded import EmbeddedRedis
-from hub.history import History, Query, Sample, SeriesSpec, SortedSets, TimeSeries, open_history, series_of
+from hub.history import (
+    AGGREGATES,
+    History,
+    Query,
+    Sample,
+    SeriesSpec,
+    SeriesWriter,
+    SortedSets,
+    TimeSeries,
+    open_history,
+    samples_of,
+    series_of,
+)
 from hub.instruments import Instrument
 from hub.keys import Channel, Keys
-from hub.link import Link
+from hub.link import Link, RedisReplyError
+from hub.model import CANDLE_TYPES, Candle
 from hub.redisio import command_client
 
 KEYS = Keys("md:")
@@ -29,6 +43,13 @@ NOW = 1_700_000_000_000
 
 def key(spec: SeriesSpec) -> str:
     return KEYS.series(CHANNEL.name, spec.field)
+
+
+def candle(start_ms: int) -> Candle:
+    return CANDLE_TYPES["1m"](
+        "venue", "A-B", "9-1", None, 1, 1, start_ms * 1_000_000, 1.0, 2.0, 0.5, 1.5, 3.0, 4.0, None, None, None, None,
+        None, None, None, None, "venue", 0,
+    )  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -131,6 +152,94 @@ async def test_more_than_one_page_is_read_to_its_end(store: Store) -> None:
         await store.add(SUM, *values, first=part + 1)
     assert await store.range(SUM, limit=10_000) == [(NOW + number, 5.0) for number in range(5000)]
     assert await store.range(SUM, limit=2500) == [(NOW + number, 5.0) for number in range(2500)]
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    times=st.sets(st.integers(0, 400), min_size=1, max_size=60),
+    bucket=st.integers(1, 50),
+    start=st.integers(0, 400),
+    limit=st.integers(1, 30),
+)
+async def test_buckets_are_what_their_values_make(
+    store: Store, times: set[int], bucket: int, start: int, limit: int
+) -> None:
+    """Also where several values of one millisecond came, of which the last counts or the sum."""
+    await store.client.flushall()
+    values = [(ts, (ts * 37 % 101) / 4) for ts in times for _ in range(2)]
+    await store.create(LAST, SUM)
+    for spec in (LAST, SUM):
+        await store.add(spec, *values)
+        single = {ts: value * (2 if spec is SUM else 1) for ts, value in values if ts >= start}
+        groups = itertools.groupby(sorted(single.items()), key=lambda point: point[0] // bucket * bucket)
+        made = [(begin, [value for _, value in group]) for begin, group in groups][:limit]
+        queries = [Query(key(spec), spec.policy, bucket, how) for how in AGGREGATES]
+        found = dict(zip(AGGREGATES, await store.history.read(queries, start, 1000, limit), strict=True))
+        assert found["first"] == [(begin, group[0]) for begin, group in made]
+        assert found["last"] == [(begin, group[-1]) for begin, group in made]
+        assert found["min"] == [(begin, min(group)) for begin, group in made]
+        assert found["max"] == [(begin, max(group)) for begin, group in made]
+        assert found["sum"] == [(begin, sum(group)) for begin, group in made]
+        assert found["count"] == [(begin, len(group)) for begin, group in made]
+        assert found["avg"] == [(begin, pytest.approx(sum(group) / len(group))) for begin, group in made]
+
+
+async def test_a_value_can_be_taken_away(store: Store) -> None:
+    await store.create(LAST)
+    await store.add(LAST, (NOW, 1.0), (NOW + 1, 2.0))
+    samples = [Sample(key(LAST), NOW, None), Sample(key(LAST), NOW + 5, None), Sample(key(LAST), NOW + 9, 3.0)]
+    assert store.history.failed(samples, await store.write(store.history.add(samples))) == []
+    assert await store.range(LAST) == [(NOW + 1, 2.0), (NOW + 9, 3.0)]
+
+
+async def test_one_bad_sample_does_not_spoil_the_others(store: Store) -> None:
+    """In a batch, and when it is tried again alone; it comes back with its key."""
+    await store.create(LAST, SUM)
+    await store.client.set("bad", "text")
+    samples = [
+        Sample(key(LAST), NOW, 1.0), Sample("bad", NOW, 2.0), Sample(key(SUM), NOW, 3.0, "9-1"),
+        Sample("bad", NOW, None), Sample(key(LAST), NOW + 1, None),
+    ]  # fmt: skip
+    writer = SeriesWriter(store.history)
+    given_up = writer.confirmed(await store.write(writer.commands(samples)))
+    assert (given_up, writer.again) == ([], {"bad"})
+    more = [Sample(key(LAST), NOW + 2, 4.0)]
+    given_up = writer.confirmed(await store.write(writer.commands(more)))
+    assert [(sample.key, sample.value) for sample, _ in given_up] == [("bad", 2.0), ("bad", None)]
+    assert all(reason for _, reason in given_up)
+    assert writer.again == set()
+    assert await store.range(LAST) == [(NOW, 1.0), (NOW + 2, 4.0)]
+    assert await store.range(SUM) == [(NOW, 3.0)]
+
+
+async def test_a_sample_that_is_written_again_does_not_undo_a_newer_one(store: Store) -> None:
+    writer = SeriesWriter(store.history)
+    await store.client.set(key(LAST), "text")
+    assert writer.confirmed(await store.write(writer.commands([Sample(key(LAST), NOW, 1.0)]))) == []
+    assert writer.again == {key(LAST)}
+    await store.client.delete(key(LAST))
+    await store.create(LAST)
+    assert writer.confirmed(await store.write(writer.commands([Sample(key(LAST), NOW, 2.0)]))) == []
+    assert await store.range(LAST) == [(NOW, 2.0)]
+
+
+async def test_when_the_whole_command_fails_each_sample_is_tried_alone(store: Store) -> None:
+    await store.create(LAST, SUM)
+    samples = [Sample(key(LAST), NOW, 1.0), Sample(key(SUM), NOW, 3.0, "9-1")]
+    writer = SeriesWriter(store.history)
+    refusal = RedisReplyError("OOM command not allowed when used memory > 'maxmemory'.")
+    assert writer.confirmed([refusal] * len(writer.commands(samples))) == []
+    assert writer.again == {key(LAST), key(SUM)}
+    assert writer.confirmed(await store.write(writer.commands([]))) == []
+    assert (await store.range(LAST), await store.range(SUM)) == ([(NOW, 1.0)], [(NOW, 3.0)])
+
+
+def test_what_is_too_old_is_not_written() -> None:
+    specs = series_of("candle.1m", 10, 60)
+    message = candle(start_ms=NOW)
+    keys = [spec.field for spec in specs]
+    assert len(samples_of(message, keys, specs, NOW + 60_000)) == len(specs)
+    assert samples_of(message, keys, specs, NOW + 60_001) == []
 
 
 async def test_what_is_older_than_the_retention_goes(store: Store) -> None:
