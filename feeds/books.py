@@ -61,38 +61,32 @@ class BookKeeper:
         self._ts_event: int | None = None
         self._ts_recv = 0
 
-    def apply(self, update: BookUpdate) -> str | None:
-        """Apply and publish `update`. Returns why the book became invalid, None when it is good.
+    def change(self, update: BookUpdate) -> str | None:
+        """Apply and publish an update. Returns why the book became invalid, None when it is good.
 
         The caller invalidates it in that case; nothing of the bad update has been published.
         """
-        ts_recv = update.ts_recv
-        if update.snapshot:
-            problem = self._restart(update)
+        if not self.live:
+            return None
+        bids, asks = self.book.apply(update.bids, update.asks, update.texts)
+        bid_keys, ask_keys = self._bid_keys, self._ask_keys
+        parted = bid_keys and ask_keys and bid_keys[-1] < -ask_keys[-1]
+        if update.checksum is not None or not parted:
+            problem = self._problem(update)
             if problem is not None:
                 return problem
-        elif not self.live:
-            return None
-        else:
-            bids, asks = self.book.apply(update.bids, update.asks, update.texts)
-            bid_keys, ask_keys = self._bid_keys, self._ask_keys
-            parted = bid_keys and ask_keys and bid_keys[-1] < -ask_keys[-1]
-            if update.checksum is not None or not parted:
-                problem = self._problem(update)
-                if problem is not None:
-                    return problem
-            self._ts_event, self._ts_recv = update.ts_event, ts_recv
-            if bids or asks:
-                self._publish(
-                    Book(
-                        self._venue, self._symbol, "", update.ts_event, ts_recv, 0,
-                        "update", bids, asks,  # type: ignore[arg-type]  # encoded, never mutated
-                    )
-                )  # fmt: skip
-                self._until_renewal -= 1
-                if not self._until_renewal:
-                    self._until_renewal = self._settings.snapshot_every
-                    self._sink.renew(self._snapshot())
+        self._ts_event, self._ts_recv = ts_event, ts_recv = update.ts_event, update.ts_recv
+        if bids or asks:
+            self._publish(
+                Book(
+                    self._venue, self._symbol, "", ts_event, ts_recv, 0,
+                    "update", bids, asks,  # type: ignore[arg-type]  # encoded, never mutated
+                )
+            )  # fmt: skip
+            self._until_renewal -= 1
+            if not self._until_renewal:
+                self._until_renewal = self._settings.snapshot_every
+                self._sink.renew(self._snapshot())
         self._dirty = True
         if self.derive:
             self._quote()
@@ -100,8 +94,8 @@ class BookKeeper:
             self.flush(ts_recv)
         return None
 
-    def _restart(self, update: BookUpdate) -> str | None:
-        """Take over a snapshot and publish it; as `apply`."""
+    def restart(self, update: BookUpdate) -> str | None:
+        """Take over a snapshot and publish it; returns as `change` does."""
         book = self.book
         if update.window is not None:
             book.kept, book.window = update.window, True
@@ -112,11 +106,16 @@ class BookKeeper:
         for later in update.then:
             book.apply(later.bids, later.asks)
         problem = self._problem(update)
-        if problem is None:
-            self._ts_event = update.then[-1].ts_event if update.then else update.ts_event
-            self._ts_recv = update.ts_recv
-            self._publish_whole()
-        return problem
+        if problem is not None:
+            return problem
+        self._ts_event = update.then[-1].ts_event if update.then else update.ts_event
+        self._ts_recv = update.ts_recv
+        self._publish_whole()
+        self._dirty = True
+        if self.derive:
+            self._quote()
+        self.flush(update.ts_recv)
+        return None
 
     def _problem(self, update: BookUpdate) -> str | None:
         book = self.book

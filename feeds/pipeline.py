@@ -105,6 +105,7 @@ class Pipeline:
         self.adapter = adapter
         self.kinds = frozenset(kinds)
         self.sink = sink
+        self._publish = sink.publish
         self.board = StatusBoard(self.venue)
         self.counters: Counter[str] = Counter()
         self._books, self._candles = books, candles
@@ -236,7 +237,7 @@ class Pipeline:
 
     def _candle(self, source: Source, candle: Candle) -> Sequence[Intent]:
         if self.flat or not is_empty(candle):
-            self.sink.publish(candle)
+            self._publish(candle)
         return ()
 
     def _trade(self, source: Source, trade: Trade) -> Sequence[Intent]:
@@ -256,13 +257,14 @@ class Pipeline:
             state.candles.judged(whole=missing is None)
         if missing is not None:
             self._trades_lost(state, missing, trade, at)
-        state.trade_at = max(state.trade_at, at)
+        if at > state.trade_at:
+            state.trade_at = at
         state.trade_count += 1
         self._newest["trade"] = trade.ts_recv
-        self.sink.publish(trade)
+        self._publish(trade)
         if state.candles is not None:
             for candle in state.candles.add(trade):
-                self.sink.publish(candle)
+                self._publish(candle)
         return ()
 
     def _not_yet(self, source: Source, state: _Symbol, event: Trade | TradesLost) -> bool:
@@ -292,7 +294,7 @@ class Pipeline:
         count = missing[1] - missing[0] + 1
         self.counters["trades_lost"] += count
         reason = f"{count} trades lost, ids {missing[0]} to {missing[1]}"
-        self.sink.publish(self.board.note(trade.symbol, "trade", reason, trade.ts_recv))
+        self._publish(self.board.note(trade.symbol, "trade", reason, trade.ts_recv))
         if state.candles is not None:
             # They happened somewhere between the trade before the hole and this one.
             state.candles.uncovered(min(state.trade_at, at - 1))
@@ -302,7 +304,7 @@ class Pipeline:
         symbol = revised.instrument.symbol
         state = self._symbols[symbol]
         self.counters["trades_revised"] += 1
-        self.sink.publish(self.board.note(symbol, "trade", revised.reason, revised.ts_recv))
+        self._publish(self.board.note(symbol, "trade", revised.reason, revised.ts_recv))
         if state.candles is not None and revised.ts_event is not None:
             # A candle that is still open counts the old one: only the venue can tell it right.
             state.candles.uncovered(min(state.trade_at, revised.ts_event - 1))
@@ -319,7 +321,7 @@ class Pipeline:
         state.quote_count += 1
         self._newest["quote"] = quote.ts_recv
         state.keeper.derive = self.adapter.quotes_from_book
-        self.sink.publish(quote)
+        self._publish(quote)
         return ()
 
     def _ticker(self, source: Source, ticker: Ticker) -> Sequence[Intent]:
@@ -328,14 +330,14 @@ class Pipeline:
             state.ticker_owner = source.generation
             state.ticker_count += 1
             self._newest["ticker"] = ticker.ts_recv
-            self.sink.publish(ticker)
+            self._publish(ticker)
         return ()
 
     def _mark(self, source: Source, mark: Mark) -> Sequence[Intent]:
         state = self._symbols[mark.symbol]
         if source.generation >= state.mark_owner:
             state.mark_owner = source.generation
-            self.sink.publish(mark)
+            self._publish(mark)
         return ()
 
     def _skipped(self, source: Source, skipped: Skipped) -> Sequence[Intent]:
@@ -345,28 +347,41 @@ class Pipeline:
     def _book(self, source: Source, update: BookUpdate) -> Sequence[Intent]:
         state = self._symbols[update.instrument.symbol]
         if update.snapshot:
-            if state.book_owner is not None and source.generation < state.book_owner.generation:
-                return ()
-            state.book_owner = source
-        elif state.book_owner is not source:
+            return self._snapshot(source, state, update)
+        if state.book_owner is not source:
             return ()  # an older connection during a rotation: the newer one has these levels already
         count = state.book_count = state.book_count + 1
         self._newest["book"] = update.ts_recv
-        keeper = state.keeper
-        was_live = keeper.live
-        problem = keeper.apply(update)
+        problem = state.keeper.change(update)
         if problem is not None:
             return self._invalid(source, state, problem, update.ts_recv)
-        if update.snapshot:
-            state.refreshing = False
-            if not was_live:
-                self._say(self.board.mark(update.instrument.symbol, "book", "live", "book rebuilt", update.ts_recv))
-        if not count % THIN_EVERY and keeper.thin and not state.refreshing and update.ts_recv >= state.refresh_after:
-            state.refreshing = True
-            state.refresh_after = update.ts_recv + REFRESH_GAP_NS
-            self.counters["refreshes"] += 1
-            return source.adapter.refresh(state.instrument)
-        return ()
+        if count % THIN_EVERY:
+            return ()
+        return self._refreshed(source, state, update.ts_recv)
+
+    def _snapshot(self, source: Source, state: _Symbol, update: BookUpdate) -> Sequence[Intent]:
+        if state.book_owner is not None and source.generation < state.book_owner.generation:
+            return ()
+        state.book_owner = source
+        state.refreshing = False
+        state.book_count += 1
+        self._newest["book"] = update.ts_recv
+        was_live = state.keeper.live
+        problem = state.keeper.restart(update)
+        if problem is not None:
+            return self._invalid(source, state, problem, update.ts_recv)
+        if not was_live:
+            self._say(self.board.mark(update.instrument.symbol, "book", "live", "book rebuilt", update.ts_recv))
+        return () if state.book_count % THIN_EVERY else self._refreshed(source, state, update.ts_recv)
+
+    def _refreshed(self, source: Source, state: _Symbol, now: int) -> Sequence[Intent]:
+        """Ask for a new snapshot where little of the book is left."""
+        if not state.keeper.thin or state.refreshing or now < state.refresh_after:
+            return ()
+        state.refreshing = True
+        state.refresh_after = now + REFRESH_GAP_NS
+        self.counters["refreshes"] += 1
+        return source.adapter.refresh(state.instrument)
 
     def _gap(self, source: Source, gap: BookGap) -> Sequence[Intent]:
         state = self._symbols[gap.instrument.symbol]
@@ -389,7 +404,7 @@ class Pipeline:
 
     def _say(self, status: Status | None) -> None:
         if status is not None:
-            self.sink.publish(status)
+            self._publish(status)
 
     # connections
 
@@ -495,7 +510,7 @@ class Pipeline:
         state = self._symbols.get(candle.symbol)
         if state is not None and state.candles is not None:
             for told in state.candles.told(candle):
-                self.sink.publish(told)
+                self._publish(told)
 
     # over a restart
 
@@ -534,9 +549,9 @@ class Pipeline:
 
         States are said again, because those said last may be among what was dropped.
         """
-        self.sink.publish(self.board.note("*", None, reason, now))
+        self._publish(self.board.note("*", None, reason, now))
         for status in self.board.again(now):
-            self.sink.publish(status)
+            self._publish(status)
         for state in self._symbols.values():
             state.keeper.republish()
 
@@ -554,11 +569,11 @@ class Pipeline:
                 continue
             closed, wanted = state.candles.close(now)
             for candle in closed:
-                self.sink.publish(candle)
+                self._publish(candle)
             due += [(state.instrument, entry) for entry in wanted]
             if forming and not state.streams_lost:
                 for candle in state.candles.forming(now):
-                    self.sink.publish(candle)
+                    self._publish(candle)
         if now - self._cadence_at >= NS_PER_S:
             self._judge_silence(now)
         return due

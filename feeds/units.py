@@ -55,7 +55,7 @@ class SizesOf(dict[str, float]):
         digits = whole + fraction
         if digits.isdecimal() and digits.isascii() and len(digits) < 24 and whole and (fraction or not point):
             # The quotient of whole numbers is rounded once as well, and a decimal takes several times as long.
-            value = int(digits) * self._over / (self._under * 10 ** len(fraction))
+            value: float = int(digits) * self._over / (self._under * 10 ** len(fraction))
         else:
             value = size_of(text, self._factor)
         self[text] = value

@@ -38,27 +38,49 @@ class BookSide:
     def __len__(self) -> int:
         return len(self.keys)
 
-    def replace(self, levels: Iterable[Level], *, complete: bool, texts: Sequence[str] | None = None) -> None:
-        """Take over a snapshot. Unless it is `complete`, the worst price in it becomes the bound."""
+    def replace(
+        self,
+        levels: Iterable[Level],
+        *,
+        complete: bool,
+        texts: Sequence[str] | None = None,
+        kept: int | None = None,
+        bounding: bool = True,
+    ) -> None:
+        """Take over a snapshot. Unless it is `complete`, the worst price in it becomes the bound.
+
+        `texts`: the venue's digits of `levels`. Of more than `kept` levels the best are taken; see `truncate`.
+        """
         if texts is not None:
             levels = list(levels)
         sizes = dict(levels)
         if 0.0 in sizes.values():
             sizes = {price: size for price, size in sizes.items() if size}
-        self.sizes = sizes
         ranked = list(sizes) if self.sign > 0 else [-price for price in sizes]
         keys = self.keys
         keys[:] = ranked
         keys.sort()
-        ranked.reverse()
-        whole = isinstance(levels, list) and len(levels) == len(sizes) and ranked == keys
-        self.given = levels if whole else None  # type: ignore[assignment]  # a list, as tested
+        excess = 0 if kept is None else max(0, len(keys) - kept)
+        if excess:
+            del keys[:excess]
+            sizes = {price: sizes[price] for price in map(self.sign.__mul__, reversed(keys))}
+            self.given = None
+        else:
+            ranked.reverse()
+            whole = isinstance(levels, list) and len(levels) == len(sizes) and ranked == keys
+            self.given = levels if whole else None  # type: ignore[assignment]  # a list, as tested
+        self.sizes = sizes
         if texts is None:
             self.texts = None
         else:
             by_price = {price: text for (price, _), text in zip(levels, texts, strict=True)}
             self.texts = [by_price[self.sign * key] for key in keys]
-        self.bound = -inf if complete or not keys else keys[0]
+        if excess and bounding:
+            self.bound = keys[0] if keys else -inf
+        elif complete or not ranked:
+            self.bound = -inf
+        else:
+            self.bound = min(ranked) if excess else keys[0]
 
     def apply(self, levels: Sequence[Level], texts: Sequence[str] | None = None) -> Sequence[Level]:
         """Set absolute sizes, 0 removes. Returns the levels within the bound: `levels` itself when all are.
@@ -180,10 +202,9 @@ class OrderBook:
     ) -> None:
         """Throw away what was known and take over a snapshot; see BookSide.replace."""
         bid_texts, ask_texts = texts or (None, None)
-        self.bids.replace(bids, complete=bids_complete, texts=bid_texts)
-        self.asks.replace(asks, complete=asks_complete, texts=ask_texts)
-        self.bids.truncate(self.kept, bounding=not self.window)
-        self.asks.truncate(self.kept, bounding=not self.window)
+        kept, bounding = self.kept, not self.window
+        self.bids.replace(bids, complete=bids_complete, texts=bid_texts, kept=kept, bounding=bounding)
+        self.asks.replace(asks, complete=asks_complete, texts=ask_texts, kept=kept, bounding=bounding)
 
     def apply(
         self, bids: Sequence[Level], asks: Sequence[Level], texts: Texts | None = None

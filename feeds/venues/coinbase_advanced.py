@@ -37,6 +37,7 @@ from feeds.venues.coinbase_wire import (
     decode_trade_raws,
 )
 from hub.errors import WireError
+from hub.model import Level
 
 __all__ = ["AdvancedReader"]
 
@@ -108,8 +109,10 @@ class AdvancedReader:
             one = [(updates[0].price_level, updates[0].new_quantity)]
             bid = updates[0].side == "bid"
             return self._products.update(event.product_id, at, one if bid else [], [] if bid else one)
-        bids = [(row.price_level, row.new_quantity) for row in event.updates if row.side == "bid"]
-        asks = [(row.price_level, row.new_quantity) for row in event.updates if row.side == "offer"]
+        bids: list[Level] = []
+        asks: list[Level] = []
+        for row in updates:
+            (bids if row.side == "bid" else asks).append((row.price_level, row.new_quantity))
         return self._products.levels(event.product_id, at, event.type == "snapshot", bids, asks)
 
     def _trades(self, frame: MarketTrades, at: int | None) -> Events:

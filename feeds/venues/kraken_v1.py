@@ -22,7 +22,7 @@ __all__ = ["KrakenV1", "peek_v1"]
 
 _VENUE = "kraken"
 _NS_MAX = 9_000_000_000 * NS_PER_S
-_TENS = [10**exponent for exponent in range(10)]
+_TENS: list[int] = [10**exponent for exponent in range(10)]
 
 
 class _Row(TextLevel, array_like=True, gc=False):

@@ -232,7 +232,8 @@ class Okx(Adapter):
             if head is not None and payload[-1] == _BRACE:
                 handler, target, arg, action = head
                 try:
-                    return handler(Frame(arg, payload[end + len(_DATA) : -1], action), target, ts_recv)
+                    data: Any = payload[end + len(_DATA) : -1]  # decoders take bytes as well as Raw
+                    return handler(Frame(arg, data, action), target, ts_recv)
                 except UNREADABLE:
                     pass  # something comes after the data, or it is broken
             frame = wire.decode_frame(payload)

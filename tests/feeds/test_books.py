@@ -85,7 +85,7 @@ def test_a_reader_of_what_is_published_always_has_the_book(
         if again:
             bids = sorted({price: size for price, size in bids if size}.items(), reverse=True)
             asks = sorted({price: size for price, size in asks if size}.items())
-        problem = book.apply((snapshot if again else update)(bids, asks, now))
+        problem = book.restart(snapshot(bids, asks, now)) if again else book.change(update(bids, asks, now))
         if problem is not None:
             assert sink.take() == []
             book.invalidate()
@@ -105,7 +105,7 @@ def test_a_reader_of_what_is_published_always_has_the_book(
 def test_nothing_leaves_a_book_before_its_snapshot() -> None:
     sink = Recorder()
     book = keeper(sink)
-    assert book.apply(update([(1.0, 1.0)], [])) is None
+    assert book.change(update([(1.0, 1.0)], [])) is None
     book.flush(10**18)
     book.republish()
     assert sink.log == []
@@ -114,7 +114,7 @@ def test_nothing_leaves_a_book_before_its_snapshot() -> None:
 def test_a_snapshot_is_book_quote_and_depth() -> None:
     sink = Recorder()
     book = keeper(sink)
-    assert book.apply(snapshot([(1.0, 2.0)], [(3.0, 4.0)], 1000)) is None
+    assert book.restart(snapshot([(1.0, 2.0)], [(3.0, 4.0)], 1000)) is None
     assert sink.taken() == ["book", "quote", "depth"]
     assert book.live
 
@@ -122,9 +122,9 @@ def test_a_snapshot_is_book_quote_and_depth() -> None:
 def test_an_update_outside_the_known_range_says_nothing() -> None:
     sink = Recorder()
     book = keeper(sink)
-    book.apply(snapshot([(2.0, 1.0)], [(3.0, 1.0)], 1000, complete=False))
+    book.restart(snapshot([(2.0, 1.0)], [(3.0, 1.0)], 1000, complete=False))
     sink.take()
-    assert book.apply(update([(1.0, 1.0)], [(4.0, 1.0)], 2000)) is None
+    assert book.change(update([(1.0, 1.0)], [(4.0, 1.0)], 2000)) is None
     assert sink.take() == []
 
 
@@ -132,16 +132,16 @@ def test_an_update_outside_the_known_range_says_nothing() -> None:
 def test_a_crossed_book_is_a_problem_and_nothing_of_it_is_told(bids: list[Level]) -> None:
     sink = Recorder()
     book = keeper(sink)
-    book.apply(snapshot([(2.0, 1.0)], [(3.0, 1.0)], 1000))
+    book.restart(snapshot([(2.0, 1.0)], [(3.0, 1.0)], 1000))
     sink.take()
-    assert "crossed book" in (book.apply(update(bids, [], 2000)) or "")
+    assert "crossed book" in (book.change(update(bids, [], 2000)) or "")
     assert sink.take() == []
 
 
 def test_a_crossed_snapshot_is_a_problem() -> None:
     sink = Recorder()
     book = keeper(sink)
-    assert "crossed book" in (book.apply(snapshot([(3.0, 1.0)], [(2.0, 1.0)])) or "")
+    assert "crossed book" in (book.restart(snapshot([(3.0, 1.0)], [(2.0, 1.0)])) or "")
     assert (sink.log, book.live) == ([], False)
 
 
@@ -149,18 +149,18 @@ def test_a_market_that_left_the_known_range_is_a_problem() -> None:
     """The venue has bids, but none that the snapshot vouches for: no bid at all would be a lie."""
     sink = Recorder()
     book = keeper(sink)
-    book.apply(snapshot([(2.0, 1.0)], [(3.0, 1.0)], 1000, complete=False))
+    book.restart(snapshot([(2.0, 1.0)], [(3.0, 1.0)], 1000, complete=False))
     sink.take()
-    assert "left the range" in (book.apply(update([(2.0, 0.0), (1.0, 5.0)], [], 2000)) or "")
+    assert "left the range" in (book.change(update([(2.0, 0.0), (1.0, 5.0)], [], 2000)) or "")
     assert sink.take() == []
 
 
 def test_a_side_that_is_truly_empty_is_none() -> None:
     sink = Recorder()
     book = keeper(sink)
-    book.apply(snapshot([(2.0, 1.0)], [(3.0, 1.0)], 1000))
+    book.restart(snapshot([(2.0, 1.0)], [(3.0, 1.0)], 1000))
     sink.take()
-    assert book.apply(update([(2.0, 0.0)], [], 2000)) is None
+    assert book.change(update([(2.0, 0.0)], [], 2000)) is None
     quotes = [message for message in sink.take() if isinstance(message, Quote)]
     assert [(quote.bid, quote.bid_size, quote.ask) for quote in quotes] == [(None, None, 3.0)]
 
@@ -169,9 +169,9 @@ def test_depth_is_conflated_and_the_last_one_is_never_lost() -> None:
     """At most ten a second, each the newest; what changed last comes when its turn has come."""
     sink = Recorder()
     book = keeper(sink)
-    book.apply(snapshot([(1.0, 1.0)], [(3.0, 1.0)], 1000))
+    book.restart(snapshot([(1.0, 1.0)], [(3.0, 1.0)], 1000))
     for step in range(1, 100):
-        book.apply(update([(1.0, 1.0 + step)], [], 1000 + step * 10))
+        book.change(update([(1.0, 1.0 + step)], [], 1000 + step * 10))
         book.flush((1000 + step * 10) * MS)
     depths = [message for message in sink.take() if isinstance(message, Depth)]
     assert 9 <= len(depths) <= 11
@@ -186,18 +186,18 @@ def test_depth_is_conflated_and_the_last_one_is_never_lost() -> None:
 def test_a_change_below_the_top_levels_is_no_new_depth_or_quote() -> None:
     sink = Recorder()
     book = keeper(sink, BookSettings(depth_levels=1))
-    book.apply(snapshot([(2.0, 1.0), (1.0, 1.0)], [(3.0, 1.0)], 1000))
+    book.restart(snapshot([(2.0, 1.0), (1.0, 1.0)], [(3.0, 1.0)], 1000))
     sink.take()
-    book.apply(update([(1.0, 7.0)], [], 3000))
+    book.change(update([(1.0, 7.0)], [], 3000))
     assert sink.taken() == ["book"]
 
 
 def test_the_key_is_renewed_every_so_many_updates() -> None:
     sink = Recorder()
     book = keeper(sink, BookSettings(snapshot_every=3))
-    book.apply(snapshot([(1.0, 1.0)], []))
+    book.restart(snapshot([(1.0, 1.0)], []))
     for number in range(2, 12):
-        book.apply(update([(float(number), 1.0)], []))
+        book.change(update([(float(number), 1.0)], []))
     renewed = [len(item.bids) for what, item in sink.log if what == "renew"]
     assert renewed == [4, 7, 10]
 
@@ -205,12 +205,12 @@ def test_the_key_is_renewed_every_so_many_updates() -> None:
 def test_what_could_be_taken_for_current_is_withdrawn() -> None:
     sink = Recorder()
     book = keeper(sink)
-    book.apply(snapshot([(1.0, 1.0)], [(2.0, 1.0)]))
+    book.restart(snapshot([(1.0, 1.0)], [(2.0, 1.0)]))
     sink.log.clear()
     book.invalidate()
     assert sink.log == [("withdraw", (kind, "BTC-USDT")) for kind in ("book", "depth", "quote")]
     sink.take()
-    assert book.apply(update([(1.0, 2.0)], [], 9000)) is None
+    assert book.change(update([(1.0, 2.0)], [], 9000)) is None
     book.flush(10_000 * MS)
     book.republish()
     assert sink.take() == []
@@ -220,7 +220,7 @@ def test_the_venues_own_quote_is_neither_made_nor_withdrawn_here() -> None:
     sink = Recorder()
     book = keeper(sink, want_depth=False)
     book.derive = False
-    book.apply(snapshot([(1.0, 1.0)], [(2.0, 1.0)]))
+    book.restart(snapshot([(1.0, 1.0)], [(2.0, 1.0)]))
     assert sink.taken() == ["book"]
     sink.log.clear()
     book.invalidate()
@@ -232,7 +232,7 @@ def test_after_a_break_the_same_top_is_told_again() -> None:
     sink = Recorder()
     book = keeper(sink)
     for at in (1000, 2000):
-        book.apply(snapshot([(1.0, 1.0)], [(2.0, 1.0)], at))
+        book.restart(snapshot([(1.0, 1.0)], [(2.0, 1.0)], at))
         assert sink.taken() == ["book", "quote", "depth"]
         book.invalidate()
 
@@ -240,8 +240,8 @@ def test_after_a_break_the_same_top_is_told_again() -> None:
 def test_a_new_epoch_begins_with_the_whole_book() -> None:
     sink = Recorder()
     book = keeper(sink)
-    book.apply(snapshot([(1.0, 1.0)], [(2.0, 1.0)]))
-    book.apply(update([(0.5, 1.0)], []))
+    book.restart(snapshot([(1.0, 1.0)], [(2.0, 1.0)]))
+    book.change(update([(0.5, 1.0)], []))
     sink.take()
     book.republish()
     (message,) = sink.take()
