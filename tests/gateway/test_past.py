@@ -335,7 +335,7 @@ async def write(url: str, channel: Channel, points: dict[str, Sequence[tuple[int
     client = command_client(url)
     history = await open_history(client)
     link = await Link.connect(url)
-    await link.call([*history.create(KEYS, channel, series_of(channel.kind, 10**6, 10**6), None), b"PING\r\n"])
+    await link.call([*history.create(KEYS, channel, series_of(channel.kind, 10**8, 10**8), None), b"PING\r\n"])
     for field, values in points.items():
         key = KEYS.series(channel.name, field)
         samples = [
