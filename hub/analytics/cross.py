@@ -1,6 +1,6 @@
 """Between venues."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 from hub.analytics.measure import Measure, Numbers
 from hub.analytics.top import BPS
@@ -18,7 +18,7 @@ class CrossSpread(Measure):
     _value: float | None = None
 
     def on_quote(self, quote: Quote, venues: Mapping[str, Quote], now: int) -> None:
-        gap = max(_gaps(venues), default=None)
+        gap = _gap(venues)
         mid = quote.mid
         self._value = gap / mid * BPS if gap is not None and isinstance(mid, float) and mid > 0 else None
 
@@ -26,11 +26,11 @@ class CrossSpread(Measure):
         return {"cross_spread_bps": self._value}
 
 
-def _gaps(venues: Mapping[str, Quote]) -> Iterator[float]:
-    """Yield the differences among which the highest is: of the two best bids and the two best asks."""
-    bids = sorted(((q.bid, name) for name, q in venues.items() if q.bid is not None), reverse=True)[:2]
-    asks = sorted((q.ask, name) for name, q in venues.items() if q.ask is not None)[:2]
-    for bid, buyer in bids:
-        for ask, seller in asks:
-            if buyer != seller:
-                yield bid - ask
+def _gap(venues: Mapping[str, Quote]) -> float | None:
+    """Return the highest difference between different venues: of the two best bids and the two best asks."""
+    bids = sorted([(-q.bid, name) for name, q in venues.items() if q.bid is not None])[:2]
+    asks = sorted([(q.ask, name) for name, q in venues.items() if q.ask is not None])[:2]
+    if bids and asks and bids[0][1] != asks[0][1]:
+        return -bids[0][0] - asks[0][0]
+    gaps = [-bid - ask for bid, buyer in bids for ask, seller in asks if buyer != seller]
+    return max(gaps, default=None)

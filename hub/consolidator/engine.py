@@ -267,16 +267,15 @@ class Engine:
             if output.depth_due and "depth" in self.kinds and output.offers("depth"):
                 self._depth(output, now)
             if "quote" in self.kinds and output.offers("quote"):
-                self._quote(output, now)
+                if output.changed():
+                    self._quote(output, now)
+                else:
+                    self._touched[output] = None
             self._status(output, now)
 
-    def _quote(self, output: Output, now: int, *, again: bool = False) -> None:
-        quote, new = output.quote(now)
-        if new or again:
-            self._touched.pop(output, None)
-            self._publish(output.complete(quote, now))
-        else:
-            self._touched[output] = None
+    def _quote(self, output: Output, now: int) -> None:
+        self._touched.pop(output, None)
+        self._publish(output.quote(now))
 
     def _depth(self, output: Output, now: int) -> None:
         if now - output.depth_at < self._depth_gap:
@@ -326,7 +325,7 @@ class Engine:
             touched, self._touched = self._touched, {}
             for output in touched:
                 if output.begun and output.offers("quote"):
-                    self._quote(output, now, again=True)
+                    self._quote(output, now)
 
     # what is said of venue `all` as a whole
 

@@ -81,15 +81,19 @@ class Best:
 
 
 class Ladder:
-    """One side of the merged book: price -> size by source. Changing a source costs what changed of it."""
+    """One side of the merged book: price -> size by source. Changing a source costs what changed of it.
 
-    __slots__ = ("_given", "_keys", "_sizes", "sign")
+    What `top` made of a level is kept until the level changes, and never changed itself: it may be on its way out.
+    """
+
+    __slots__ = ("_given", "_keys", "_made", "_sizes", "sign")
 
     def __init__(self, sign: int) -> None:
         self.sign = sign
         self._sizes: dict[float, dict[Named, float]] = {}
         self._keys: list[float] = []  # sign * price, ascending: the best is last
         self._given: dict[Named, dict[float, float]] = {}
+        self._made: dict[float, tuple[Level, dict[str, float]]] = {}
 
     def __len__(self) -> int:
         return len(self._keys)
@@ -100,12 +104,14 @@ class Ladder:
         if 0.0 in new.values():
             new = {price: size for price, size in new.items() if size}
         old = self._given.get(source, _NOTHING)
-        gone = old.keys() - new.keys()
+        gone = [price for price in old if price not in new]
         for price in gone:
             self._remove(source, price)
-        changed = new.items() - old.items()
-        sizes, keys, sign = self._sizes, self._keys, self.sign
+        before = old.get
+        changed = [(price, size) for price, size in new.items() if before(price) != size]
+        sizes, keys, sign, made = self._sizes, self._keys, self.sign, self._made
         for price, size in changed:
+            made.pop(price, None)
             here = sizes.get(price)
             if here is None:
                 sizes[price] = {source: size}
@@ -119,6 +125,7 @@ class Ladder:
         return len(gone) + len(changed)
 
     def _remove(self, source: Named, price: float) -> None:
+        self._made.pop(price, None)
         here = self._sizes[price]
         del here[source]
         if not here:
@@ -128,31 +135,33 @@ class Ladder:
 
     def top(self, count: int) -> tuple[list[Level], list[dict[str, float]]]:
         """Return the best `count` levels, best first, and at the same places the sizes by venue."""
-        levels: list[Level] = []
-        venues: list[dict[str, float]] = []
-        sign = self.sign
-        for key in self._keys[: -count - 1 : -1]:
-            price = sign * key
-            shares = _by_venue(self._sizes[price])
-            levels.append((price, _total(shares)))
-            venues.append(shares)
-        return levels, venues
+        found = self._levels(count)
+        return [level for level, _ in found], [shares for _, shares in found]
+
+    def size(self, count: int) -> float:
+        """Return the summed sizes of the best `count` levels."""
+        return sum(level[1] for level, _ in self._levels(count))
+
+    def _levels(self, count: int) -> list[tuple[Level, dict[str, float]]]:
+        made, sign = self._made, self.sign
+        return [made.get(sign * key) or self._make(sign * key) for key in self._keys[: -count - 1 : -1]]
+
+    def _make(self, price: float) -> tuple[Level, dict[str, float]]:
+        sizes = self._sizes[price]
+        shares = {source.venue: size for source, size in sizes.items()}
+        if len(shares) < len(sizes):
+            shares = _by_venue(sizes)
+        # fsum: the total must not depend on the order in which venues came.
+        made = self._made[price] = ((price, fsum(shares.values())), shares)
+        return made
 
 
 _NOTHING: Mapping[float, float] = {}
 
 
 def _by_venue(sizes: Mapping[Named, float]) -> dict[str, float]:
-    """Return the sizes by venue, sorted; a venue may come with several symbols of a group."""
-    if len(sizes) == 1:
-        ((source, size),) = sizes.items()
-        return {source.venue: size}
+    """Return the sizes by venue where one comes with several symbols of a group."""
     parts: dict[str, list[float]] = {}
     for source, size in sizes.items():
         parts.setdefault(source.venue, []).append(size)
-    return {venue: fsum(parts[venue]) for venue in sorted(parts)}
-
-
-def _total(shares: Mapping[str, float]) -> float:
-    # fsum: the total must not depend on the order in which venues came.
-    return fsum(shares.values())
+    return {venue: fsum(found) for venue, found in parts.items()}

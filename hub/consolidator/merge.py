@@ -6,10 +6,10 @@ itself, which no single market can be, does not count while it is.
 
 from typing import Final
 
-from hub.analytics.top import imbalance_of, microprice_of, sizes_of, spread_bps_of
+from hub.analytics.top import imbalance_of, microprice_of, spread_bps_of
 from hub.consolidator.ladder import Best, Ladder, Named
 from hub.keys import ALL_VENUES
-from hub.model import Depth, Level, Quote
+from hub.model import Depth, Quote
 from hub.model import Market as MarketState
 
 __all__ = ["Merged", "is_crossed"]
@@ -80,6 +80,11 @@ class Merged:
 
     # outputs
 
+    def top(self) -> tuple[object, ...]:
+        """Return what makes a quote a new one."""
+        bid, ask = self._bid, self._ask
+        return bid.price, bid.size, bid.source, ask.price, ask.size, ask.source, self._quote_venues
+
     def quote(self) -> Quote:
         """Return the consolidated quote, without `analytics`."""
         best_bid, best_ask = self._bid, self._ask
@@ -121,9 +126,6 @@ class Merged:
     def _imbalance(self) -> float | None:
         if self._imbalance_due:
             self._imbalance_due = False
-            bids, asks = self._side(self._bids), self._side(self._asks)
-            self._imbalance_n = imbalance_of(sizes_of(bids), sizes_of(asks)) if bids and asks else None
+            bids, asks, count = self._bids, self._asks, self.imbalance_levels
+            self._imbalance_n = imbalance_of(bids.size(count), asks.size(count)) if len(bids) and len(asks) else None
         return self._imbalance_n
-
-    def _side(self, ladder: Ladder) -> list[Level]:
-        return ladder.top(self.imbalance_levels)[0]

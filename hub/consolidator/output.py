@@ -76,19 +76,17 @@ class Output:
     def offers(self, kind: str) -> bool:
         return any(kind in source.offers for source in self.sources)
 
-    def quote(self, now: int) -> tuple[Quote, bool]:
-        """Return the quote, without `analytics`, and whether it says something new."""
-        quote = self.merged.quote()
-        self.figures.on_quote(quote, self.merged.venue_quotes(), now)
-        said = (
-            quote.bid, quote.bid_size, quote.bid_venue, quote.ask, quote.ask_size, quote.ask_venue, quote.imbalance_n,
-            quote.venues,
-        )  # fmt: skip
-        changed, self._said = said != self._said, said
-        return quote, changed
+    def changed(self) -> bool:
+        """Tell whether a quote would say something else than the last one, its numbers left aside."""
+        return self.merged.top() != self._said
 
-    def complete(self, quote: Quote, now: int) -> Quote:
-        """Add the numbers of the measures."""
+    def quote(self, now: int) -> Quote:
+        """Return the quote, the numbers of the measures in it."""
+        self._said = self.merged.top()
+        quote = self.merged.quote()
+        if self.figures:
+            self.figures.on_quote(quote, self.merged.venue_quotes(), now)
+        # Nobody has seen it yet: measures are given it before their numbers are in it.
         force_setattr(quote, "analytics", self.figures.numbers(now))
         return quote
 

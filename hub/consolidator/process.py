@@ -21,7 +21,7 @@ from hub.history import open_history
 from hub.instruments import Instrument
 from hub.keys import ALL_VENUES, Keys
 from hub.lease import Lease, new_holder
-from hub.metrics import serve_metrics
+from hub.metrics import FeedCollector, PublisherCollector, serve_metrics
 from hub.model import Message
 from hub.publisher import Publisher
 from hub.redisio import check, command_client
@@ -193,9 +193,8 @@ class Consolidator:
         )
 
     def _serve_metrics(self) -> None:
-        port = self.settings.metrics.consolidator_port
+        port = serve_metrics(self.settings.metrics, FeedCollector(self.report), PublisherCollector(self.publisher))
         if port:
-            serve_metrics(self.report, self.settings.metrics.host, port)
             log.info("metrics venue=%s port=%d", ALL_VENUES, port)
 
 
