@@ -35,21 +35,21 @@ class Directory:
         self.symbols: dict[str, set[str]] = {}  # symbol -> venues
         self.venues: dict[str, set[str]] = {}  # venue -> symbols
         self._matches: dict[str, dict[str, None]] = {}
-        self._unreadable: set[str] = set()
+        self._listed: set[str] = set()
 
     @property
     def count(self) -> int:
-        """How many names were added, those that are no channels included."""
-        return len(self.names) + len(self._unreadable)
+        """How many names Redis lists, as far as it was said here; those that are no channels included."""
+        return len(self._listed)
 
     def add(self, name: str) -> Channel | None:
         """Note a name; returns its parts, None where it is known already or no channel."""
+        self._listed.add(name)
         if name in self.names:
             return None
         try:
             channel = parse_channel(name)
         except RequestError:
-            self._unreadable.add(name)
             return None
         self.names[name] = channel
         for pattern in patterns_of(channel):
@@ -60,9 +60,15 @@ class Directory:
         return channel
 
     def retain(self, known: Set[str]) -> list[tuple[str, Channel]]:
-        """Forget all names but those in `known`; returns the channels that are gone."""
-        self._unreadable &= known
-        gone = [(name, channel) for name, channel in self.names.items() if name not in known]
+        """Redis lists `known` and nothing else: forget and return the channels that their venues no longer have.
+
+        A venue of which nothing is listed did not retire anything: Redis lost its data. Its channels are kept.
+        """
+        self._listed = set(known)
+        venues = {name.split(":", 2)[1] for name in known if name.count(":") > 1}
+        gone = [
+            (name, channel) for name, channel in self.names.items() if name not in known and channel.venue in venues
+        ]
         for name, channel in gone:
             del self.names[name]
             for pattern in patterns_of(channel):

@@ -119,6 +119,32 @@ async def test_redis_killed_and_back(server: EmbeddedRedis, wipe: bool) -> None:
                 assert gateway.runtime.bus.reconnects == 1
 
 
+async def test_patterns_survive_a_redis_that_lost_its_data(server: EmbeddedRedis) -> None:
+    """Nobody retired the channels: they stay, what is lost is told, and REST knows them."""
+    async with Feed(server.url) as feed, gateway_on(server.url) as gateway, gateway.connect() as socket:
+        await feed.publish(trade(1), trade(2), quote(1.0))
+        await subscribe(socket, "trade:binance:*", "quote:*:*")
+        await messages(socket)
+        await server.kill()
+        await until(socket, "status", state="down")
+        server.wipe()
+        await server.start()
+        async with asyncio.timeout(20):
+            while not gateway.runtime.bus.connected:
+                await asyncio.sleep(0.02)
+        code, quotes = await gateway.get("/v1/quotes/BTC-USDT")
+        assert (code, quotes["quotes"][0]["state"]) == (200, "down")
+        async with Feed(server.url, epoch=feed.builder.epoch + 1) as again:
+            await again.publish(status("live"), trade(1), trade(2), quote(7.0))
+            found = await messages(socket, 1.5)
+            assert not [m for m in found if m["type"] == "ack"]
+            assert [m["last"] for m in found if m["type"] == "gap" and m["channel"] == TRADE] == [
+                f"{feed.builder.epoch}-2"
+            ]
+            assert [m["id"] for m in found if m["type"] == "trade"][-1] == f"{again.builder.epoch}-2"
+            assert [m["bid"] for m in found if m["type"] == "quote"] == [7.0]
+
+
 async def test_a_cut_subscription_is_repaired_without_anyone_noticing(feed: Feed, gateway: Gateway) -> None:
     await feed.publish(trade(1), quote(1.0))
     async with gateway.connect() as socket:
@@ -143,8 +169,7 @@ async def test_a_missing_number_is_fetched_from_the_log(feed: Feed, gateway: Gat
         await subscribe(socket, TRADE)
         await messages(socket)
         message = trade(2)
-        channel = feed.builder.channel(message)
-        position, payload = feed.builder.build(channel, message, 1)
+        channel, position, payload = feed.builder.build(message, 1)
         await feed.redis.xadd(channel.log, {"payload": payload}, id=position)  # its PUBLISH is lost
         await feed.publish(trade(3), trade(4))
         await feed.publish(trade(5))
