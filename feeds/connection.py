@@ -176,6 +176,8 @@ class Connection:
             return f"cannot connect to {self.url}: {str(error) or type(error).__name__}"
         finally:
             self.open = False
+            self.pipeline.counters["bytes"] += self.bytes
+            self.bytes = 0
 
     async def close(self) -> None:
         """End the connection in an orderly way; `run` returns."""

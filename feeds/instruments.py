@@ -9,8 +9,10 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
@@ -28,6 +30,7 @@ from hub.instrument_store import InstrumentStore, Sync
 from hub.instruments import InstrumentTable
 from hub.keys import Keys
 from hub.lease import Lease, new_holder
+from hub.metrics import serve_metrics
 from hub.processes import load_or_exit, run
 from hub.redisio import check, command_client
 
@@ -51,6 +54,8 @@ class VenueSync:
     def __init__(self, venue: str, settings: Settings, store: InstrumentStore, client: Redis, keys: Keys) -> None:
         own = settings.venues.get(venue, VenueSettings())
         self.venue, self.store = venue, store
+        self.rows = self.failures = 0
+        self.renewed = 0.0
         self.adapter: type[Adapter] = adapter_of(venue, own.feed, own.plan)
         self.every_s = settings.instruments.every_s
         if issubclass(self.adapter, Poller):
@@ -101,6 +106,7 @@ class VenueSync:
         table = InstrumentTable(self.venue, rows)
         intervals = sorted(self.adapter.candle_intervals)
         merged = await self.store.store(self.venue, table, intervals, time.time_ns(), self.adapter.on_list)
+        self.rows, self.renewed = len(table), time.time()
         level = logging.WARNING if merged.doubt else logging.INFO
         log.log(
             level, "list renewed venue=%s count=%d changes=%d forgotten=%d doubt=%s",
@@ -108,6 +114,7 @@ class VenueSync:
         )  # fmt: skip
 
     async def _failed(self, reason: str) -> None:
+        self.failures += 1
         try:
             await self.store.failed(self.venue, reason, time.time_ns())
         except (RedisError, OSError) as error:
@@ -120,6 +127,25 @@ def _limiter(adapter: type[Adapter], client: Redis, keys: Keys, account: str) ->
     if issubclass(adapter, Poller):
         return PlanLimiter(client, keys, adapter.venue, adapter.plan, account, spare=spare)
     return SharedLimiter(client, keys, adapter.venue, "rest", limits.rest_weight, limits.rest_window_s, spare=spare)
+
+
+class SyncCollector(Collector):
+    """How the lists are: rows, age, failures."""
+
+    def __init__(self, syncs: Sequence[VenueSync]) -> None:
+        self._syncs = syncs
+
+    def collect(self) -> Iterator[Metric]:
+        rows = GaugeMetricFamily("tickwire_instruments", "Rows of the last good list.", labels=["venue"])
+        renewed = GaugeMetricFamily(
+            "tickwire_instruments_renewed_timestamp_seconds", "When that came, unix time.", labels=["venue"]
+        )
+        failures = CounterMetricFamily("tickwire_instruments_failures", "Lists not renewed.", labels=["venue"])
+        for sync in self._syncs:
+            rows.add_metric([sync.venue], sync.rows)
+            renewed.add_metric([sync.venue], sync.renewed)
+            failures.add_metric([sync.venue], sync.failures)
+        yield from (rows, renewed, failures)
 
 
 class Instruments:
@@ -151,9 +177,9 @@ class Instruments:
 
     async def run(self) -> None:
         """Work until cancelled."""
-        await check(self.settings.redis.address)
-        listings = Listings(self.settings, self.store, self.lease, await self.lease.acquire())
         try:
+            await check(self.settings.redis.address)
+            listings = Listings(self.settings, self.store, self.lease, await self.lease.acquire())
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._hold())
                 group.create_task(listings.run())

@@ -23,7 +23,7 @@ from feeds.candle_store import CandleStore
 from feeds.connection import Connection
 from feeds.fetches import FetchQueue
 from feeds.pipeline import Pipeline
-from feeds.registry import VENUES, adapter_of, credentials_of
+from feeds.registry import adapter_of, credentials_of
 from feeds.repairs import Repairs
 from feeds.rest import RestClient, SharedLimiter
 from feeds.runner import Runner
@@ -34,7 +34,7 @@ from hub.instrument_store import InstrumentStore
 from hub.instruments import Instrument, InstrumentTable
 from hub.keys import VENUE_WIDE, Keys, channel_name, parse_channel
 from hub.lease import Lease, new_holder
-from hub.metrics import serve_metrics
+from hub.metrics import FeedCollector, PublisherCollector, serve_metrics
 from hub.publisher import Publisher
 from hub.redisio import check, command_client
 from hub.venues import ChannelReport, FeedReport
@@ -314,6 +314,7 @@ class Feed:
         counters = Counter(self.pipeline.counters)
         counters.update(self.publisher.counters)
         counters["reconnects"] = self.runner.reconnects if self.runner is not None else 0
+        received = counters.pop("bytes", 0) + sum(connection.bytes for connection in connections)
         kinds = {kind: ChannelReport(messages=n, ts_recv=ts) for kind, (n, ts) in self.pipeline.totals().items()}
         banned = self.rest.banned_until_ms
         return FeedReport(
@@ -329,14 +330,13 @@ class Feed:
             rest_banned_until=banned if banned is not None and banned > time.time() * 1000 else None,
             latency=self.publisher.latencies.report(),
             budget=self.rest.limiter.budget(),
+            bytes=received,
             ts=time.time_ns(),
         )
 
     def _serve_metrics(self) -> None:
-        base = self.settings.metrics.port_base
-        if base:
-            port = base + sorted(VENUES).index(self.venue)
-            serve_metrics(self.report, self.settings.metrics.host, port)
+        port = serve_metrics(self.settings.metrics, FeedCollector(self.report), PublisherCollector(self.publisher))
+        if port:
             log.info("metrics venue=%s port=%d", self.venue, port)
 
 

@@ -15,6 +15,7 @@ from gateway.channel import Channel
 from gateway.frames import text_frame
 from gateway.protocol import Gap, frame
 from gateway.subscriber import Subscriber
+from gateway.vitals import Stopwatch
 from hub.join import Joined, is_snapshot
 from hub.position import Position, format_position, position_in
 
@@ -52,6 +53,7 @@ class Fanout:
     def __init__(self, keeper: StatusKeeper, clock: Callable[[], float] = time.perf_counter) -> None:
         self.keeper = keeper
         self.messages = self.writes = 0
+        self.stopwatch = Stopwatch()
         self._clock = clock
         self._loop: asyncio.AbstractEventLoop | None = None
         self._dirty: list[Subscriber] = []  # those with something in `out`, in the order of their first frame
@@ -65,11 +67,20 @@ class Fanout:
 
     def received(self, batch: list[tuple[Channel, bytes]]) -> None:
         self.messages += len(batch)
+        stopwatch = self.stopwatch
+        if stopwatch.armed:
+            stopwatch.begin(batch[0][1])
         if len(batch) == 1 and not self._dirty and not self._batch and self._send_at_once(*batch[0]):
+            if stopwatch.running:
+                stopwatch.end()
             return
         self._spread(batch)
-        if self._handle is None and self._dirty:
+        if self._handle is not None:
+            return
+        if self._dirty:
             self._begin()
+        else:
+            stopwatch.running = False  # nobody reads it
 
     def _send_at_once(self, channel: Channel, payload: bytes) -> bool:
         """Write a single message, unless something speaks against it (then False, and nothing is done)."""
@@ -283,6 +294,8 @@ class Fanout:
             return
         self._batch = []
         self._handle = None
+        if self.stopwatch.running:
+            self.stopwatch.end()
         self._wrote(self._first, self._took)
         if self._dirty:
             wait_s = self._not_before - now

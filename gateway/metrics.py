@@ -6,6 +6,7 @@ one port any answers for all, with the label `worker` (gateway/siblings.py).
 
 from collections import Counter
 from collections.abc import Iterator
+from typing import get_args
 
 from litestar import Response, get
 from litestar.datastructures import State
@@ -18,6 +19,8 @@ from prometheus_client.registry import Collector
 
 from gateway.runtime import Runtime
 from gateway.siblings import Siblings
+from hub.metrics import histogram
+from hub.model import State as VenueState
 
 __all__ = ["GatewayCollector", "RequestCounter", "make_registry", "metrics"]
 
@@ -64,12 +67,32 @@ class GatewayCollector(Collector):
         yield _counter("bus_holes", "Missing messages noticed", bus.holes)
         yield _counter("bus_malformed", "Messages without a readable id", bus.malformed)
         yield _counter("redis_reconnects", "Times the bus connected again", bus.reconnects)
+        used, allowed = runtime.vitals.memory
+        yield _gauge("redis_used_memory_bytes", "Memory that Redis uses", used)
+        yield _gauge("redis_max_memory_bytes", "Memory that Redis may use; 0: no limit", allowed)
+        yield histogram(
+            "tickwire_gateway_redis_to_client_seconds",
+            "From ts_pub until written to every client; sampled",
+            fanout.stopwatch.times,
+        )
+        yield self._venues()
         answers = CounterMetricFamily(
             "tickwire_gateway_http_requests", "HTTP answers", labels=["path", "method", "status"]
         )
         for labels, count in self._requests.counts.items():
             answers.add_metric(labels, count)
         yield answers
+
+    def _venues(self) -> Metric:
+        states = GaugeMetricFamily(
+            "tickwire_gateway_venue_state", "1 for the state that a venue is in", labels=["venue", "state"]
+        )
+        watch = self._runtime.watch
+        for venue in sorted(watch.venues):
+            now, _ = watch.venue_state(venue)
+            for state in get_args(VenueState):
+                states.add_metric([venue, state], int(state == now))
+        return states
 
 
 def _gauge(name: str, text: str, value: float) -> Metric:

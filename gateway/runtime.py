@@ -16,6 +16,7 @@ from gateway.guard import Guard
 from gateway.joins import Joins
 from gateway.subscriber import Subscriber
 from gateway.subscriptions import Subscriptions
+from gateway.vitals import Vitals
 from gateway.watch import Watch
 from hub.admission import Admission
 from hub.bus import Bus
@@ -49,6 +50,7 @@ class Runtime:
             settings.gateway.queue_bytes,
         )
         self.watch = Watch(self.bus, self.fanout, self.subscriptions)
+        self.vitals = Vitals(self.bus, self.fanout.stopwatch)
         self.admission = Admission(settings.redis.address, self.keys)
         self.guard = Guard(settings.gateway, self.admission)
         self.clients = Clients(settings.gateway, self.fanout, self.joins, self.subscriptions, self.guard)
@@ -60,7 +62,12 @@ class Runtime:
         """Connect and begin; raises RedisUnavailable."""
         await self.bus.start()
         await self.watch.start()
-        works = [("bus", self.bus.run()), ("watch", self.watch.run()), ("clients", self.clients.run())]
+        works = [
+            ("bus", self.bus.run()),
+            ("watch", self.watch.run()),
+            ("vitals", self.vitals.run()),
+            ("clients", self.clients.run()),
+        ]
         if self.clients.gate is not None:
             works.append(("gate", self.clients.gate.run()))
         for name, work in works:

@@ -26,7 +26,7 @@ from hub.errors import LeaseHeld, LeaseLost, RedisUnavailable
 from hub.history import History, Sample, SeriesWriter
 from hub.instruments import Instrument
 from hub.keys import Keys
-from hub.latency import Latencies
+from hub.latency import Buckets, Latencies
 from hub.lease import Lease
 from hub.link import RedisReplyError, pack
 from hub.model import Book, Message
@@ -130,6 +130,15 @@ class Publisher:
     def know(self, rows: Iterable[Instrument]) -> None:
         self.encoder.know(rows)
 
+    # hub.metrics.PublisherFigures
+
+    @property
+    def waiting(self) -> int:
+        return len(self._pending)
+
+    def histograms(self) -> Iterable[tuple[str, str, Buckets]]:
+        return self.latencies.histograms()
+
     # batches
 
     def _flush(self) -> None:
@@ -151,7 +160,7 @@ class Publisher:
         batch = self.encoder.encode(items, time.time_ns())
         self.counters["published"] += len(items)
         self.counters["batches"] += 1
-        self.latencies.sent(items)
+        self.latencies.sent(items, time.time_ns())
         self._unconfirmed, self._resent = batch, False
         upkeep, samples = self._periodic()
         commands = [*batch.creations, *upkeep]

@@ -78,6 +78,8 @@ class FeedReport(Struct, frozen=True, kw_only=True):
     """unix ms"""
     latency: dict[str, LatencyReport] = {}
     """`venue_to_hub`: from the venue's time to our socket; `hub_to_redis`: from there until Redis confirmed it"""
+    bytes: int = 0
+    """of frames, since start"""
     ts: int = 0
     plan: str = ""
     pace: float | None = None

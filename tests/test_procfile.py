@@ -9,7 +9,7 @@ import pytest
 from feeds.registry import ADAPTERS
 from hub.cli.parts import DEFAULT_VENUES, build_parts
 from hub.cli.supervisor import Part
-from hub.config import Settings, VenueSettings
+from hub.config import MetricsSettings, Settings, VenueSettings
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -58,3 +58,11 @@ def test_one_feed_per_enabled_venue() -> None:
     settings = Settings(venues={"a": VenueSettings(), "b": VenueSettings(enabled=False), "c": VenueSettings()})
     names = [part.name for part in build_parts(settings, "", {})]
     assert names == ["redis", "feed-a", "feed-c", "instruments", "consolidator", "gateway"]
+
+
+def test_parts_have_ports_of_their_own_for_metrics() -> None:
+    settings = Settings(metrics=MetricsSettings(port_base=9500))
+    parts = build_parts(settings, "", {})
+    ports = {part.name: part.env["TICKWIRE_METRICS__PORT"] for part in parts if "TICKWIRE_METRICS__PORT" in part.env}
+    assert list(ports) == [*(f"feed-{venue}" for venue in DEFAULT_VENUES), "instruments", "consolidator"]
+    assert list(map(int, ports.values())) == list(range(9500, 9500 + len(ports)))

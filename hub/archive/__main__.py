@@ -5,9 +5,10 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from hub.archive.metrics import serve_archive
+from hub.archive.metrics import ArchiveCollector
 from hub.archive.process import Archive
 from hub.errors import HubError
+from hub.metrics import serve_metrics
 from hub.processes import exit_code, load_or_exit, run
 
 __all__: list[str] = []
@@ -31,7 +32,7 @@ def main() -> None:
     root = Path(args.out or settings.archive.dir)
     try:
         archive = Archive(settings, root)
-        serve_archive(archive, settings.metrics)
+        serve_metrics(settings.metrics, ArchiveCollector(archive))
     except HubError as error:
         parser.exit(exit_code(error), f"tickwire archive: {error}\n")
     run(archive.run, "archive", settings)

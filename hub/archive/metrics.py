@@ -3,15 +3,12 @@
 import time
 from collections.abc import Iterator
 
-from prometheus_client import CollectorRegistry, start_http_server
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from hub.archive.process import Archive
-from hub.config import MetricsSettings
-from hub.errors import ConfigError
 
-__all__ = ["ArchiveCollector", "serve_archive"]
+__all__ = ["ArchiveCollector"]
 
 
 class ArchiveCollector(Collector):
@@ -38,16 +35,3 @@ class ArchiveCollector(Collector):
         }
         for name, (text, value) in gauges.items():
             yield GaugeMetricFamily(f"tickwire_archive_{name}", text, value)
-
-
-def serve_archive(archive: Archive, settings: MetricsSettings) -> None:
-    """Serve `/metrics` from a thread of its own where a port is set; ConfigError when it is taken."""
-    if not settings.archive_port:
-        return
-    registry = CollectorRegistry()
-    registry.register(ArchiveCollector(archive))
-    try:
-        start_http_server(settings.archive_port, settings.host, registry)
-    except OSError as error:
-        port = settings.archive_port
-        raise ConfigError(f"metrics.archive_port: cannot listen on {settings.host}:{port}: {error}") from error

@@ -184,7 +184,7 @@ async def test_metrics(tmp_path: Path, redis_url: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     async with hub_on(redis_url, tmp_path) as hub:
-        hub.kraken.env["TICKWIRE_METRICS__CONSOLIDATOR_PORT"] = str(port)
+        hub.kraken.env["TICKWIRE_METRICS__PORT"] = str(port)
         await hub.consolidator()
         await hub.venues(BOTH)
         async with aiohttp.ClientSession() as session, session.get(f"http://127.0.0.1:{port}/metrics") as answer:
