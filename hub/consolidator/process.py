@@ -68,6 +68,13 @@ class Consolidator:
 
     async def run(self) -> None:
         """Publish venue `all` until cancelled; HubError says why it cannot."""
+        try:
+            await self._prepare()
+            await self._until_cancelled()
+        finally:
+            await self._end()
+
+    async def _prepare(self) -> None:
         await check(self.settings.redis.address)
         epoch = await self.lease.acquire()
         log.info("lease taken venue=%s epoch=%d holder=%s", ALL_VENUES, epoch, self.lease.holder)
@@ -85,10 +92,6 @@ class Consolidator:
         )
         self.inputs = Inputs(self.settings.redis.address, self.keys, self.engine, self._know, self._changed)
         self._serve_metrics()
-        try:
-            await self._until_cancelled()
-        finally:
-            await self._end()
 
     async def _until_cancelled(self) -> None:
         # The publisher outlives the rest: what is said at the end still goes out.
@@ -114,7 +117,7 @@ class Consolidator:
             async with asyncio.timeout(1.0):
                 await self.lease.release()
         await self.redis.aclose()
-        log.info("consolidator ended published=%d", self.publisher.counters["published"])
+        log.info("consolidator ended")
 
     async def _announce(self) -> None:
         with suppress(TimeoutError):
