@@ -46,8 +46,7 @@ class _Output:
     def publish(self, message: Message) -> None:
         if self._builder is None:
             self._builder = MessageBuilder(Keys(), max(1, self.now // NS_PER_MS))
-        channel = self._builder.channel(message)
-        self.file.write(self._builder.build(channel, message, self.now)[1] + b"\n")
+        self.file.write(self._builder.build(message, self.now)[2] + b"\n")
         self.count += 1
 
     def renew(self, snapshot: Book) -> None:

@@ -62,16 +62,20 @@ class MessageBuilder:
             self.channels[name] = ChannelState(self.keys, kind, venue, symbol)
         return self.channels[name]
 
-    def build(self, channel: ChannelState, message: Message, ts_pub: int) -> tuple[str, bytes]:
-        """Give `message` the next position in `channel`; returns its id and its bytes.
+    def build(self, message: Message, ts_pub: int) -> tuple[ChannelState, str, bytes]:
+        """Give `message` the next position in its channel; returns the channel, the id and the bytes.
 
         Messages are frozen for everyone else: nobody sees one before it is stamped here.
         """
+        try:
+            channel = self._by_type[type(message)][message.symbol]
+        except KeyError:
+            channel = self.channel(message)
         channel.seq = seq = channel.seq + 1
         position = f"{self._prefix}{seq}"
         force_setattr(message, "id", position)
         force_setattr(message, "ts_pub", ts_pub)
-        return position, encode(message)
+        return channel, position, encode(message)
 
     def restate(self, channel: ChannelState, message: Message, ts_pub: int) -> tuple[str, bytes]:
         """As `build`, at the channel's current position: for a snapshot that repeats what was published."""

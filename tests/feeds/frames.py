@@ -80,7 +80,7 @@ class Recorder:
         self._builder = MessageBuilder(Keys(), 1)
 
     def publish(self, message: Message) -> None:
-        _, payload = self._builder.build(self._builder.channel(message), message, 1)
+        _, _, payload = self._builder.build(message, 1)
         assert msgspec.to_builtins(decode(payload)) == msgspec.to_builtins(message)
         self.messages.append(message)
         self.log.append(("publish", message))

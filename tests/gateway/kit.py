@@ -91,8 +91,7 @@ class Feed:
         keys: dict[str, bytes | None] = {self.keys.newest(name): None for name in withdraw}
         steps: list[tuple[Any, str, bytes]] = []
         for message in batch:
-            channel = self.builder.channel(message)
-            position, payload = self.builder.build(channel, message, time.time_ns())
+            channel, position, payload = self.builder.build(message, time.time_ns())
             stored = self._book(message, position) if isinstance(message, Book) else payload
             if stored is not None:
                 keys[channel.key] = stored

@@ -31,8 +31,8 @@ def test_each_channel_counts_for_itself_and_anew_in_each_epoch(script: list[Make
             continue
         counts[kind, symbol] = counts.get((kind, symbol), 0) + 1
         message = make(kind, symbol)
-        channel = builder.channel(message)
-        position, payload = builder.build(channel, message, place)
+        channel, position, payload = builder.build(message, place)
+        assert channel is builder.channel(message)
         assert position == f"{builder.epoch}-{counts[kind, symbol]}"
         read = json.loads(payload)
         assert (read["id"], read["ts_pub"], read["symbol"]) == (position, place, symbol)
@@ -65,16 +65,16 @@ def test_a_venue_and_its_symbols_have_channels_of_their_own() -> None:
     one = Status("venue", "A-B", "", None, 1, 0, "live", None, "", 1)
     assert builder.channel(whole).name == "status:venue:*"
     assert builder.channel(one).name == "status:venue:A-B"
-    assert builder.build(builder.channel(one), one, 1)[0] == builder.build(builder.channel(whole), whole, 1)[0] == "1-1"
+    assert builder.build(one, 1)[1] == builder.build(whole, 1)[1] == "1-1"
 
 
 def test_a_snapshot_that_repeats_what_was_told_takes_no_position_of_its_own() -> None:
     builder = MessageBuilder(Keys(), 7)
     update = Book("venue", "A-B", "", 1, 2, 0, "update", [(1.0, 1.0)], [])
-    channel = builder.channel(update)
-    assert builder.build(channel, update, 1)[0] == "7-1"
+    channel, position, _ = builder.build(update, 1)
+    assert position == "7-1"
     snapshot = Book("venue", "A-B", "", 1, 2, 0, "snapshot", [(1.0, 1.0)], [])
     position, payload = builder.restate(channel, snapshot, 5)
     assert (position, json.loads(payload)["action"]) == ("7-1", "snapshot")
     again = Book("venue", "A-B", "", 1, 2, 0, "update", [(1.0, 0.0)], [])
-    assert builder.build(channel, again, 1)[0] == "7-2"
+    assert builder.build(again, 1)[1] == "7-2"
