@@ -283,7 +283,9 @@ def _check(settings: Settings) -> None:
 
     for interval in settings.candles.intervals:
         need(interval in INTERVALS, "candles.intervals", interval, ", ".join(INTERVALS))
-    need(bool(settings.candles.intervals), "candles.intervals", [], "at least one interval")
+    intervals = settings.candles.intervals
+    need(bool(intervals), "candles.intervals", [], "at least one interval")
+    need(len(set(intervals)) == len(intervals), "candles.intervals", intervals, "each interval once")
     lengths = sorted(INTERVALS[name] for name in settings.candles.intervals)
     need(
         all(length % lengths[0] == 0 for length in lengths),

@@ -1,5 +1,6 @@
 """What the trades of an interval add up to, and the row of such intervals of one length. Pure; see hub/candles.py."""
 
+from dataclasses import dataclass
 from math import inf
 
 from msgspec import Struct
@@ -10,7 +11,8 @@ from hub.model import Candle
 __all__ = ["SavedSeries", "Series", "Sum"]
 
 
-class Sum(Struct, gc=False):
+@dataclass(slots=True)
+class Sum:
     """What the trades of one interval add up to. `first` and `last` are ns: which trade opens, which closes.
 
     `published`: it was told. `known`: its close is right, so that empty intervals after it may repeat it.

@@ -32,6 +32,11 @@ def test_defaults() -> None:
     assert settings.venues == {}
 
 
+def test_candles_of_other_intervals(tmp_path: Path) -> None:
+    found = read(tmp_path, "[candles]\nintervals = ['4h', '10s', '2h', '30m']\nempty = 'flat'").candles
+    assert (found.intervals, found.empty) == (["4h", "10s", "2h", "30m"], "flat")
+
+
 def test_the_address_of_redis() -> None:
     assert load(environ={"TICKWIRE_REDIS__PORT": "7000"}).redis.address == "redis://127.0.0.1:7000/0"
     assert load(environ={"TICKWIRE_REDIS__URL": "unix:///run/redis.sock"}).redis.address == "unix:///run/redis.sock"
@@ -104,6 +109,14 @@ def test_is_set(tmp_path: Path) -> None:
         ("[redis]\nprefix = ''", "redis.prefix = '' cannot be used"),
         ("[candles]\nintervals = ['7m']", "candles.intervals = '7m' cannot be used; allowed: "),
         ("[candles]\nintervals = []", "candles.intervals = [] cannot be used; allowed: at least one"),
+        ("[candles]\nintervals = ['2h', '3m', '7m']", "candles.intervals = '7m' cannot be used; allowed: 1s, "),
+        ("[candles]\nintervals = ['2m']", "allowed: 1s, 5s, 10s, 15s, 30s, 1m, 3m, 5m"),
+        ("[candles]\nintervals = ['10s', '15s']", "cannot be used; allowed: multiples of the shortest"),
+        ("[candles]\nintervals = ['1m', '1m']", "cannot be used; allowed: each interval once"),
+        ("[candles]\nempty = 'none'", "Invalid enum value 'none' - at `$.candles.empty`"),
+        ("[candles]\nforming_per_s = 0.0", "candles.forming_per_s = 0.0 cannot be used; allowed: more than 0"),
+        ("[candles]\ngrace_ms = -1", "candles.grace_ms = -1 cannot be used; allowed: 0 or more"),
+        ("[candles]\nrepair_max = -1", "candles.repair_max = -1 cannot be used; allowed: 0 to 5000"),
         ("[books]\nlevels = 0", "books.levels = 0 cannot be used"),
         ("[books]\nkept = 10", "books.kept = 10 cannot be used; allowed: at least books.levels (1000)"),
         ("[books]\nsnapshot_every = 1000", "publisher.log_books = 1500 cannot be used; allowed: at least twice"),

@@ -48,7 +48,7 @@ processes.run(main, "part", Settings())
         (LeaseHeld("binance", "x"), 4),
         (LeaseLost("binance", "x"), 5),
         (SessionError("x"), 6),
-        (WireError("binance", "x"), 1),
+        (WireError("binance", "x"), 9),
         (ValueError("x"), 1),
         (ExceptionGroup("g", [ExceptionGroup("h", [LeaseLost("binance", "x")])]), 5),
         (ExceptionGroup("g", [ConfigError("x"), ValueError("a bug beside it must not be hidden")]), 1),
