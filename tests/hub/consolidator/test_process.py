@@ -175,7 +175,7 @@ async def test_a_thousand_symbols(redis_url: str) -> None:
                 assert message["bid"] == number
             await kraken.publish(*(quote(n + 0.5, name, "kraken") for n, name in enumerate(symbols)))
             for number in (0, 500, 999):
-                await hub.until(lambda m, n=number: m["bid"] == n + 0.5, f"quote:all:{symbols[number]}")  # type: ignore[misc]
+                await hub.until(lambda m, n=number: m["bid"] == n + 0.5, f"quote:all:{symbols[number]}")
             assert len(hub.consolidator.report().symbols) == 1000
 
 
