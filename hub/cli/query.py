@@ -6,6 +6,7 @@ What was asked for goes to stdout, everything else to stderr.
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
+from decimal import Decimal
 from functools import wraps
 from typing import Any, Final, TypeVar
 
@@ -23,6 +24,8 @@ from hub.client.rows import Rows
 __all__ = ["STATE_STYLES", "book", "candles", "default_url", "instruments", "quote", "trades", "venues"]
 
 STATE_STYLES: Final = {"live": "green", "stale": "yellow", "resyncing": "magenta", "down": "bold red"}
+#: Columns of a table that goes into a file or a pipe.
+WIDE: Final = 400
 _RIGHT: Final = frozenset(("int", "float"))
 _SIDES: Final = {"buy": "green", "sell": "red", "bid": "green", "ask": "red"}
 
@@ -135,7 +138,10 @@ def show(name: str, rows: Rows[Any], form: str | None) -> None:
     elif form == "csv":
         click.echo(rows.to_csv(), nl=False)
     else:
-        Console(soft_wrap=True).print(table(columns, rows.records()))
+        console = Console()
+        if not console.is_terminal:
+            console.width = WIDE
+        console.print(table(columns, rows.records()))
     if not rows:
         click.echo("nothing there", err=True)
     for source in rows.sources:
@@ -169,7 +175,7 @@ def cell(name: str, value: Any) -> Text:
 
 def number(value: float) -> str:
     """Return a price or size as people write it: no exponent, no needless zeros."""
-    text = f"{value:,.12f}" if abs(value) < 1e15 else repr(value)
+    text = format(Decimal(repr(value)), ",f")
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 

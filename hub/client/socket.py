@@ -48,7 +48,9 @@ QUEUE_FRAMES = 64
 BEGINNING: Final = "0-0"
 _RECONNECT = re.compile(r"reconnect_ms=(\d{1,6})")
 #: Errors that are no fault of the subscription: something follows, or nothing is lost.
-_PASSING = frozenset({"too_many_messages", "token_expired", "token_revoked", "unauthorized"})
+_PASSING = frozenset({"too_many_messages", "token_expired", "token_revoked"})
+
+_REFUSALS = {"unauthorized": 401, "forbidden": 403}
 
 
 class GatewayStream:
@@ -206,8 +208,8 @@ class GatewayStream:
             logger.warning("gateway error code=%s detail=%s", error.code, error.detail)
             return
         detail = f"{error.channel}: {error.detail}" if error.channel else error.detail
-        if error.code == "forbidden":
-            raise Refused(403, error.code, detail)
+        if error.code in _REFUSALS:
+            raise Refused(_REFUSALS[error.code], error.code, detail)
         raise RequestError(error.code, detail, error.allowed)
 
     # the connection

@@ -22,13 +22,18 @@ class Stream:
         self._open = open_source
         self._source: ItemSource | None = None
         self._ready: deque[Item] = deque()
-        self._closed = False
+        self._closed = self._received = False
 
     def state(self, channel: str) -> tuple[State, str]:
         """Return how good the data of `channel` (`quote:binance:BTC-USDT`) is, and why: trade on `live` alone."""
         if self._source is None or self._closed:
             return "down", "the stream is closed" if self._closed else "nothing was read from the stream yet"
         return self._source.state(channel)
+
+    @property
+    def ready(self) -> bool:
+        """Whether anything was received yet: before that, no channel's state is known."""
+        return self._received
 
     @property
     def lagged(self) -> int:
@@ -59,7 +64,9 @@ class Stream:
         if self._source is None:
             self._source = self._open()
         try:
-            return await self._source.receive()
+            items = await self._source.receive()
+            self._received = True
+            return items
         except Exception:
             if self._closed:  # closed by somebody else while waiting
                 raise StopAsyncIteration from None

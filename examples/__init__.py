@@ -1,0 +1,1 @@
+"""Programs that use the hub, each run by the tests."""
