@@ -179,6 +179,8 @@ class Instruments:
         """Work until cancelled."""
         try:
             await check(self.settings.redis.address)
+            if port := serve_metrics(self.settings.metrics, SyncCollector(self.syncs)):
+                log.info("metrics process=instruments port=%d", port)
             listings = Listings(self.settings, self.store, self.lease, await self.lease.acquire())
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._hold())

@@ -81,7 +81,14 @@ class PollRunner:
 
     async def run(self) -> None:
         """Poll until cancelled."""
-        self.pipeline.venue_state("down", f"asking {self.rest.base_url}", time.time_ns())
+        now = time.time_ns()
+        if self.schedule.jobs and all(
+            job.answered and not self.schedule.overdue(job, now) for job in self.schedule.jobs
+        ):
+            # Nothing is due, maybe for hours.
+            self.pipeline.venue_state("live", "what the run before brought is in time", now)
+        else:
+            self.pipeline.venue_state("down", f"asking {self.rest.base_url}", now)
         judged = 0.0
         async with asyncio.TaskGroup() as group:
             while True:
@@ -129,8 +136,8 @@ class PollRunner:
         except FetchRefused as error:
             log.error("%s", error)
             schedule.refused(first, error.reason, time.time_ns())
-            if error.venue_wide:
-                self.pipeline.venue_state("down", error.reason, time.time_ns())
+            state: State = "down" if error.venue_wide else "live"
+            self.pipeline.venue_state(state, error.reason if error.venue_wide else "answering", time.time_ns())
         except (FetchError, WireError) as error:
             self._failed(schedule, first, error)
         else:
