@@ -14,7 +14,7 @@ RUN /opt/tickwire/bin/pip install --no-deps --no-build-isolation . \
     && /opt/tickwire/bin/pip uninstall --yes setuptools pip
 
 FROM python:3.11-slim-bookworm
-RUN useradd --system --create-home --home-dir /srv/tickwire tickwire
+RUN useradd --system --create-home --home-dir /srv/tickwire tickwire && install -d -o tickwire /archive
 COPY --from=build /opt/tickwire /opt/tickwire
 ENV PATH=/opt/tickwire/bin:$PATH PYTHONUNBUFFERED=1
 USER tickwire
