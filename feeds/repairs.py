@@ -17,6 +17,8 @@ __all__ = ["Repairs", "Request", "flat_candles"]
 
 log = logging.getLogger(__name__)
 
+SAY_NS = 60 * NS_PER_S
+
 
 class Request(Struct, frozen=True, eq=False, gc=False):
     """A fetch on its way, and the starts (int ns) that are wanted from it."""
@@ -56,6 +58,8 @@ class Repairs:
         self._due: dict[tuple[str, str], tuple[Instrument, set[int]]] = {}
         self._later: list[tuple[int, Request]] = []
         self._open: dict[Request, int] = {}
+        self._unsaid: Counter[str] = Counter()
+        self._said_at = 0
 
     @classmethod
     def intervals(cls, adapter: type[Adapter]) -> frozenset[str]:
@@ -128,16 +132,23 @@ class Repairs:
         return told
 
     def expire(self, now: int) -> None:
-        """Give up what was asked for in vain for too long."""
+        """Give up what was asked for in vain for too long, and say what is missing."""
         for request in [request for request, until in self._open.items() if until <= now]:
             del self._open[request]
             self._missing(request, len(request.starts))
+        self._say(now)
 
     def _missing(self, request: Request, count: int) -> None:
         fetch = request.fetch
         assert fetch.instrument is not None
         self._counters["candles_missing"] += count
-        log.warning(
-            "the venue does not tell candles venue=%s symbol=%s interval=%s count=%d",
-            self._adapter.venue, fetch.instrument.symbol, fetch.interval, count,
-        )  # fmt: skip
+        self._unsaid[f"{fetch.instrument.symbol} {fetch.interval}"] += count
+
+    def _say(self, now: int) -> None:
+        """Log what is missing, in one line a minute: of symbols that nobody trades much may be."""
+        if not self._unsaid or now < self._said_at + SAY_NS:
+            return
+        self._said_at = now
+        count, some = self._unsaid.total(), ", ".join(sorted(self._unsaid)[:5])
+        log.warning("the venue does not tell candles venue=%s count=%d of=%s", self._adapter.venue, count, some)
+        self._unsaid.clear()

@@ -57,7 +57,7 @@ async def test_open_candles_outlive_an_orderly_end_and_no_crash(tmp_path: Path, 
         await until(trades, "trades of every symbol", 40)
         assert not await hub.redis.exists(key)
         assert await feed.end(signal.SIGTERM) == 0
-        assert sorted(name.decode() for name in await hub.redis.hkeys(key)) == sorted(SYMBOLS)
+        assert set(await hub.redis.hkeys(key)) == {symbol.encode() for symbol in SYMBOLS}
         await hub.redis.delete(*[f"md:trade:binance:{symbol}" for symbol in SYMBOLS])
         feed = await hub.feed()
         await until(trades, "trades after the restart", 40)

@@ -110,7 +110,10 @@ def test_what_is_not_there_yet_is_asked_for_once_more_up_to_now_and_then_said(ca
     assert counters["candles_missing"] == 0
     assert repairs.answered(request, [candle(1)], NOW + Repairs.AGAIN_NS) == []
     assert counters["candles_missing"] == 1
-    assert "the venue does not tell candles venue=binance symbol=BTC-USDT interval=1m count=1" in caplog.text
+    repairs.expire(NOW + Repairs.AGAIN_NS)
+    assert "the venue does not tell candles venue=binance count=1 of=BTC-USDT 1m" in caplog.text
+    repairs.expire(NOW + 10 * Repairs.AGAIN_NS)
+    assert len(caplog.records) == 1
     assert repairs.take(NOW + 10 * Repairs.AGAIN_NS) == []
 
 
