@@ -80,6 +80,8 @@ async def test_the_demo_shows_every_symbol_and_ends_cleanly(tmp_path: Path) -> N
             await until(lambda name=symbol: _has_book(demo, name), f"{symbol}: a book", 30)  # type: ignore[misc]
         for symbol in sorted(set(SYMBOLS) - SILENT):
             await until(lambda name=symbol: _has_trades(demo, name), f"{symbol}: trades", 100)  # type: ignore[misc]
+        for symbol in SYMBOLS:
+            await until(lambda name=symbol: _is_consolidated(demo, name), f"{symbol}: venue all", 30)  # type: ignore[misc]
         await _ends_within_five_seconds(demo)
         await demo.start()
         assert await demo.rest("/v1/venues") is not None, "a second start on the same data"
@@ -99,6 +101,11 @@ async def _has_book(demo: Demo, symbol: str) -> bool:
 async def _has_trades(demo: Demo, symbol: str) -> bool:
     answer = await demo.rest(f"/v1/trades/{symbol}?venue=binance")
     return bool(answer and answer["venues"][0]["trades"])
+
+
+async def _is_consolidated(demo: Demo, symbol: str) -> bool:
+    answer = await demo.rest(f"/v1/quotes/{symbol}?venue=all")
+    return bool(answer and answer["quotes"][0]["venues"] == ["binance"] and answer["quotes"][0]["state"] == "live")
 
 
 async def _ends_within_five_seconds(demo: Demo) -> None:
