@@ -4,7 +4,7 @@ import { Cell, h, showState } from "./dom.js";
 import { age, bps, percent, price, size } from "./format.js";
 import { every, forget, redraw } from "./frame.js";
 import { link } from "./link.js";
-import { ALL, market } from "./market.js";
+import { ALL, market, venueName } from "./market.js";
 import * as ticks from "./ticks.js";
 
 const QUOTE_RATE = 10; // more a second nobody can read
@@ -49,7 +49,7 @@ class Line {
     this.link = h("a", { href: row.venue === ALL ? href : `${href}?venue=${row.venue}` });
     this.cells[0].append(this.link);
     this.venue = new Cell(this.cells[1]);
-    this.venue.set(row.venue === ALL ? "consolidated" : row.venue);
+    this.venue.set(venueName(row.venue));
     [this.bidSize, this.bid, this.ask, this.askSize, this.bps, this.change, this.age] = this.cells
       .slice(2, 9)
       .map((td) => new Cell(td));

@@ -1,7 +1,7 @@
 // Candles of one venue, symbol and interval: history from REST, joined to the stream.
 //
-// Without a hole: the closed candles' channel is acknowledged first, REST is asked second, so that a candle is in one or
-// both of them. The later revision of a candle wins, and a closed one over one that was still forming.
+// Without a hole: the closed candles' channel is acknowledged first, REST is asked second, so that a candle is in one
+// or both of them. The later revision of a candle wins, and a closed one over one that was still forming.
 
 import { get } from "./rest.js";
 import { link } from "./link.js";

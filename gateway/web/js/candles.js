@@ -98,7 +98,8 @@ export class CandleChart {
     this.last = bars.at(-1);
     if (this.fresh && bars.length > 0) {
       this.fresh = false;
-      this.chart.timeScale().setVisibleLogicalRange({ from: Math.max(-5, bars.length - LAST_BARS), to: bars.length + 3 });
+      const from = Math.max(-5, bars.length - LAST_BARS);
+      this.chart.timeScale().setVisibleLogicalRange({ from, to: bars.length + 3 });
     }
   }
 

@@ -20,7 +20,7 @@ export class Flow {
       const cell = new Cell(h("dd", { class: `num ${name}` }));
       return [cell, h("div", {}, h("dt", { text: label }), cell.element)];
     };
-    const figures = [["up", "Bought"], ["down", "Sold"], ["", "Net"], ["", "Share bought"]].map((f) => figure(...f));
+    const figures = [["up", "Bought"], ["down", "Sold"], ["", "Net"], ["", "Buys"]].map((f) => figure(...f));
     [this.bought, this.sold, this.net, this.share] = figures.map(([cell]) => cell);
     this.note = new Cell(h("p", { class: "note" }));
     this.box = h("div", { class: "chart flow", role: "img", "aria-label": "Bought and sold volume per 10 seconds" });

@@ -68,14 +68,15 @@ export function count(value) {
 /** Milliseconds of a latency. */
 export function ms(value) {
   if (value === null || value === undefined) return NONE;
-  return value >= 1000 ? `${(value / 1000).toFixed(1)} s` : `${value.toFixed(value >= 100 ? 0 : value >= 1 ? 1 : 2)} ms`;
+  if (value >= 1000) return `${(value / 1000).toFixed(1)} s`;
+  return `${value.toFixed(value >= 100 ? 0 : value >= 1 ? 1 : 2)} ms`;
 }
 
-/** Time of day of unix milliseconds, local. */
+/** Time of day of unix milliseconds, UTC as in the charts. */
 export function clock(unixMs) {
   const at = new Date(unixMs);
   const two = (n) => String(n).padStart(2, "0");
-  return `${two(at.getHours())}:${two(at.getMinutes())}:${two(at.getSeconds())}`;
+  return `${two(at.getUTCHours())}:${two(at.getUTCMinutes())}:${two(at.getUTCSeconds())}`;
 }
 
 export const nsToMs = (ns) => ns / 1e6;

@@ -11,9 +11,11 @@ const LIMIT = 100;
 const step = (value) => price(value, value === null ? 0 : decimalsOf(value));
 const WAIT_MS = 250;
 const HEAD = ["Symbol", "Venue", "Venue's name", "Kind", "Base", "Quote", "Tick", "Lot", "Status", "Here"];
+const NUMBERS = new Set([6, 7]); // of these columns
 
 export function showInstruments(root, query, go) {
-  const field = (name, label) => h("input", { type: "search", name, placeholder: label, "aria-label": label, value: query.get(name) });
+  const field = (name, label) =>
+    h("input", { type: "search", name, placeholder: label, "aria-label": label, value: query.get(name) });
   const select = (name, label, options) => h("select", { name, "aria-label": label },
     h("option", { value: "", text: label }),
     ...options.map((value) => h("option", { value, text: value, selected: query.get(name) === value })));
@@ -22,11 +24,14 @@ export function showInstruments(root, query, go) {
     select("kind", "Any kind", KINDS), select("venue", "Any venue", [...market.venues.keys()].sort()));
   const tally = new Cell(h("p", { class: "dim", role: "status" }));
   const body = h("tbody");
+  const head = HEAD.map((text, i) => h("th", { scope: "col", class: NUMBERS.has(i) ? "num" : null, text }));
   const more = h("button", { type: "button", text: "More", hidden: true });
   root.append(h("h1", { class: "page", text: "Instruments" }), form, tally.element,
     h("div", { class: "sheet scroll" },
       h("table", { class: "listing", "aria-label": "Instruments" },
-        h("thead", {}, h("tr", {}, ...HEAD.map((text, i) => h("th", { scope: "col", class: i === 6 || i === 7 ? "num" : null, text })))), body)), more);
+        h("thead", {}, h("tr", {}, ...head)),
+        body)),
+    more);
 
   let abort = new AbortController();
   let timer = null;
@@ -97,5 +102,5 @@ function line(row) {
   const texts = [row.venue, row.venue_symbol, row.kind, row.base, row.quote, step(row.tick_size), step(row.lot_size),
     row.status, here ? "published" : NONE];
   return h("tr", {}, h("td", {}, h("a", { href: address, text: row.symbol })),
-    ...texts.map((text, i) => h("td", { class: i === 5 || i === 6 ? "num" : null, text: String(text) })));
+    ...texts.map((text, i) => h("td", { class: NUMBERS.has(i + 1) ? "num" : null, text: String(text) })));
 }

@@ -1,12 +1,16 @@
 // What is known of every symbol at every venue: newest quote and ticker, and how good they are.
-// The rules for states are the gateway's own (hub/venues.py): no pulse means down, else the worst of the venue's and the
-// symbol's status that is about the kind.
+// The rules for states are the gateway's own (hub/venues.py): no pulse means down, else the worst of the venue's and
+// the symbol's status that is about the kind.
 
 import { get } from "./rest.js";
 import { link } from "./link.js";
 import { every } from "./frame.js";
 
 export const ALL = "all";
+
+/** A venue as people read it. */
+export const venueName = (venue) => (venue === ALL ? "consolidated" : venue);
+
 const SEVERITY = { live: 0, stale: 1, resyncing: 2, down: 3 };
 const VENUES_MS = 5000;
 const DOUBT_MS = 150;

@@ -4,7 +4,9 @@ import { Cell, h, showState } from "./dom.js";
 import { every } from "./frame.js";
 import { link } from "./link.js";
 
-const WORDS = { connecting: "connecting", open: "connected", lost: "no connection", locked: "token wanted", asleep: "asleep" };
+const WORDS = {
+  connecting: "connecting", open: "connected", lost: "no connection", locked: "token wanted", asleep: "asleep",
+};
 const CLASSES = { connecting: "connecting", open: "live", lost: "down", locked: "stale", asleep: "connecting" };
 
 export function startPrompt() {
@@ -46,7 +48,10 @@ export function startPrompt() {
     const seconds = Math.ceil((link.retryAt - Date.now()) / 1000);
     if (link.state === "locked") text.set(`A token is wanted. ${link.reason}`);
     else if (link.state === "connecting") text.set("Connecting again…");
-    else text.set(`No connection: ${link.reason}. What is shown is old. Trying again ${seconds > 0 ? `in ${seconds} s` : "now"}.`);
+    else {
+      const when = seconds > 0 ? `in ${seconds} s` : "now";
+      text.set(`No connection: ${link.reason}. What is shown is old. Trying again ${when}.`);
+    }
   }
 
   dialog.querySelector("form").addEventListener("submit", () => {

@@ -11,7 +11,7 @@ import { every, forget, redraw } from "./frame.js";
 import { Flow } from "./flow.js";
 import { Ladder } from "./ladder.js";
 import { link } from "./link.js";
-import { ALL, market, split } from "./market.js";
+import { ALL, market, split, venueName } from "./market.js";
 import * as ticks from "./ticks.js";
 import { Trades } from "./trades.js";
 
@@ -32,7 +32,9 @@ class Choice {
 
   add(option) {
     if (this.buttons.has(option)) return;
-    const button = h("button", { type: "button", text: option, "aria-pressed": "false", onclick: () => this.chosen(option) });
+    const button = h("button", {
+      type: "button", text: venueName(option), "aria-pressed": "false", onclick: () => this.chosen(option),
+    });
     this.buttons.set(option, button);
     const names = [...this.buttons.keys()];
     if (option === ALL) this.root.prepend(button);
@@ -87,7 +89,7 @@ class Headline {
     const known = ticks.instrument(row.venue, this.symbol) ?? ticks.instrumentsOf(this.symbol)?.[0];
     const parts = known ? [known.name, known.kind, `${known.base} in ${known.quote}`] : [];
     if (known?.tick_size) parts.push(`tick ${known.tick_size}`);
-    this.about.set([row.venue === ALL ? "consolidated" : row.venue, ...parts.filter(Boolean)].join(" · "));
+    this.about.set([venueName(row.venue), ...parts.filter(Boolean)].join(" · "));
   }
 }
 
@@ -104,7 +106,7 @@ class VenueQuotes {
 
   add(row) {
     if (this.lines.has(row)) return;
-    const name = row.venue === ALL ? "consolidated" : row.venue;
+    const name = venueName(row.venue);
     const button = h("button", { type: "button", class: "plain", text: name, onclick: () => this.choose(row.venue) });
     const cells = ["num bid", "num ask"].map((each) => new Cell(h("td", { class: each })));
     const state = new Cell(h("span"));
@@ -208,7 +210,7 @@ export function showSymbol(root, symbol, query, go) {
       candleVenue = wanted;
       candles.interval = interval;
     }
-    source.set(candleVenue ? ` ${candleVenue === ALL ? "consolidated" : candleVenue}` : "");
+    source.set(candleVenue ? ` ${venueName(candleVenue)}` : "");
     venues.press(chosen);
     intervals.press(interval);
     if (chosen !== venue) {

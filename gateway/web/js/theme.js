@@ -1,4 +1,4 @@
-// Light, dark, or as the system has it. A plain script in the head, so that nothing is drawn in the wrong colours first.
+// Light, dark, or as the system has it. A plain script in the head, so that nothing is drawn in wrong colours first.
 "use strict";
 (() => {
   const KEY = "tickwire.theme";

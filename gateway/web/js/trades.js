@@ -9,7 +9,7 @@ import { get } from "./rest.js";
 import * as ticks from "./ticks.js";
 
 const SHOWN = 40;
-const HEAD = ["Time", "Venue", "Side", "Price", "Size"];
+const HEAD = ["UTC", "Venue", "Side", "Price", "Size"];
 
 export class Trades {
   constructor(root, symbol) {

@@ -11,19 +11,26 @@ const sum = (counters, ...names) => names.reduce((total, name) => total + (count
 const starting = (counters, prefix) =>
   Object.entries(counters).reduce((total, [name, value]) => total + (name.startsWith(prefix) ? value : 0), 0);
 
+const socketsOf = ({ feed }) =>
+  (feed ? `${feed.connections.filter((c) => c.connected).length}/${feed.connections.length}` : NONE);
+const counted = (...names) => (v) => figure(v, (counters) => sum(counters, ...names));
+
 /** Columns: title, what it means, text from (view, rates). */
 const COLUMNS = [
   ["Symbols", "Symbols published", (v) => count(v.symbols)],
   ["Books", "Live of wanted", (v) => (v.feed?.books_wanted ? `${v.feed.books_live}/${v.feed.books_wanted}` : NONE)],
-  ["Sockets", "Connected of all", (v) => (v.feed ? `${v.feed.connections.filter((c) => c.connected).length}/${v.feed.connections.length}` : NONE)],
+  ["Sockets", "Connected of all", socketsOf],
   ["Channels", "With data, acknowledged, requested", (v) => channels(v.feed)],
   ["In /s", "Messages from the venue per second", (v, rates) => rate(rates.received)],
   ["Out /s", "Messages published per second", (v, rates) => rate(rates.published)],
-  ["Reconnects", "Sockets that were opened again", (v) => figure(v, (c) => sum(c, "reconnects"))],
-  ["Resyncs", "Books built anew after a gap, a bad checksum or a crossed book", (v) => figure(v, (c) => sum(c, "resyncs"))],
-  ["Gaps", "Trades missing between two ids, and events dropped while Redis was away", (v) => figure(v, (c) => sum(c, "trades_lost", "events_dropped"))],
-  ["Unreadable", "Frames that could not be read, and things skipped", (v) => figure(v, (c) => sum(c, "wire_errors") + starting(c, "skipped_"))],
-  ["Venue → hub", "Median and 99th percentile from the venue's time to the socket here; as good as both clocks", (v) => way(v, "venue_to_hub")],
+  ["Reconnects", "Sockets that were opened again", counted("reconnects")],
+  ["Resyncs", "Books built anew after a gap, a bad checksum or a crossed book", counted("resyncs")],
+  ["Gaps", "Trades missing between two ids, and events dropped while Redis was away",
+    counted("trades_lost", "events_dropped")],
+  ["Unreadable", "Frames that could not be read, and things skipped",
+    (v) => figure(v, (counters) => sum(counters, "wire_errors") + starting(counters, "skipped_"))],
+  ["Venue → hub", "Median and 99th percentile from the venue's time to the socket here; as good as both clocks",
+    (v) => way(v, "venue_to_hub")],
   ["Hub → Redis", "Median and 99th percentile from the socket to Redis' confirmation", (v) => way(v, "hub_to_redis")],
   ["REST budget", "Weight or calls used, of how much, in how long", (v) => budget(v.feed)],
   ["Newest", "Time since the newest data", (v) => age(v.age_ms === null ? null : v.age_ms + Date.now() - v.at)],
@@ -46,7 +53,8 @@ function way(view, name) {
 function budget(feed) {
   if (!feed) return NONE;
   if (feed.rest_banned_until) return `silent for ${age(feed.rest_banned_until - link.now())}`;
-  const parts = (feed.budget ?? []).map(({ limit, window_s, used }) => `${count(used)}/${count(limit)} in ${age(window_s * 1000).replace(".0", "")}`);
+  const parts = (feed.budget ?? []).map(({ limit, window_s, used }) =>
+    `${count(used)}/${count(limit)} in ${age(window_s * 1000).replace(".0", "")}`);
   return parts.join(", ") || NONE;
 }
 
@@ -72,7 +80,8 @@ class VenueLine {
       return;
     }
     const received = view.feed.connections.reduce((total, connection) => total + connection.messages, 0);
-    const now = { ts: view.feed.ts / 1e9, received, published: view.feed.counters.published ?? 0, epoch: view.feed.epoch };
+    const { ts, epoch, counters } = view.feed;
+    const now = { ts: ts / 1e9, received, published: counters.published ?? 0, epoch };
     const last = this.before;
     if (last && last.epoch === now.epoch && now.ts > last.ts) {
       const over = now.ts - last.ts;
@@ -95,19 +104,19 @@ class VenueLine {
 export function showVenues(root) {
   const lines = new Map();
   const body = h("tbody");
-  const kinds = h("tbody");
+  const sockets = h("tbody");
   const head = COLUMNS.map(([title, meaning]) => h("th", { scope: "col", class: "num", text: title, title: meaning }));
   const empty = h("p", { class: "empty", text: "No venue published here yet." });
   root.append(h("h1", { class: "page", text: "Venues" }),
     h("div", { class: "sheet scroll", tabindex: 0, role: "region", "aria-label": "Venues" },
       h("table", { class: "venues", "aria-label": "Venues" },
-        h("thead", {}, h("tr", {}, h("th", { scope: "col", text: "Venue" }), h("th", { scope: "col", text: "State" }), ...head)),
+        h("thead", {}, h("tr", {}, ...["Venue", "State"].map((text) => h("th", { scope: "col", text })), ...head)),
         body), empty),
     h("h2", { class: "page", text: "Connections" }),
     h("div", { class: "sheet scroll" },
       h("table", { class: "venues", "aria-label": "Connections" },
         h("thead", {}, h("tr", {}, ...["Venue", "Address", "State", "Since", "Channels", "Messages", "Refused"]
-          .map((text, i) => h("th", { scope: "col", class: i > 2 && i < 6 ? "num" : null, text })))), kinds)));
+          .map((text, i) => h("th", { scope: "col", class: i > 2 && i < 6 ? "num" : null, text })))), sockets)));
 
   function draw() {
     for (const [name, view] of [...market.venues].sort()) {
@@ -123,8 +132,8 @@ export function showVenues(root) {
       line.draw();
     }
     empty.hidden = lines.size > 0;
-    const rows = [...market.venues.values()].flatMap((view) => (view.feed?.connections ?? []).map((c) => connection(view, c)));
-    kinds.replaceChildren(...rows);
+    const views = [...market.venues.values()];
+    sockets.replaceChildren(...views.flatMap((view) => (view.feed?.connections ?? []).map((c) => connection(view, c))));
   }
 
   const view = { draw };
@@ -144,10 +153,12 @@ export function showVenues(root) {
 }
 
 function connection({ venue }, { url, connected, since, with_data, acked, requested, messages, refused }) {
-  const state = h("span", { class: `state ${connected ? "live" : "down"}`, text: connected ? "connected" : "not connected" });
+  const word = connected ? "connected" : "not connected";
+  const state = h("span", { class: `state ${connected ? "live" : "down"}`, text: word });
   const refusals = Object.entries(refused ?? {}).map(([name, reason]) => `${name}: ${reason}`).join("; ");
   return h("tr", {}, h("th", { scope: "row", text: venue }), h("td", { class: "url", text: url }), h("td", {}, state),
     h("td", { class: "num", text: since ? age(link.now() - since / 1e6) : NONE }),
     h("td", { class: "num", text: `${with_data}/${acked}/${requested}` }),
-    h("td", { class: "num", text: count(messages) }), h("td", { class: refusals ? "reason" : "dim", text: refusals || NONE }));
+    h("td", { class: "num", text: count(messages) }),
+    h("td", { class: refusals ? "reason" : "dim", text: refusals || NONE }));
 }
