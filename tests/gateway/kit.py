@@ -225,7 +225,7 @@ async def messages(socket: ClientConnection, quiet_s: float = 0.3) -> list[dict[
         return found
 
 
-async def until(socket: ClientConnection, kind: str, timeout_s: float = 5.0, **fields: Any) -> dict[str, Any]:
+async def until(socket: ClientConnection, kind: str, timeout_s: float = 20.0, **fields: Any) -> dict[str, Any]:
     """Return the first message of a type with these fields."""
     async with asyncio.timeout(timeout_s):
         while True:

