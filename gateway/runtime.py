@@ -55,6 +55,8 @@ class Runtime:
         self.guard = Guard(settings.gateway, self.admission)
         self.clients = Clients(settings.gateway, self.fanout, self.joins, self.subscriptions, self.guard)
         self.reader = Reader(settings.redis.address, self.keys)
+        self.turn = asyncio.Lock()
+        """Held while a page of a long answer is made (gateway/tables.py)."""
         self.catalog = Catalog(self.reader)
         self._tasks: list[asyncio.Task[None]] = []
 

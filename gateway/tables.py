@@ -20,6 +20,8 @@ from litestar.openapi.spec.enums import OpenAPIType
 from litestar.response import Stream
 from msgspec import Struct
 
+from gateway.runtime import runtime_of
+
 __all__ = ["ARROW", "CSV", "FORMATS", "JSON", "Column", "Table", "TableOperation", "answer", "format_of"]
 
 JSON: Final = "application/json"
@@ -31,8 +33,6 @@ HEAD_BYTES = 65_536
 
 Row: TypeAlias = Sequence[Any]
 _encode = msgspec.json.Encoder().encode
-#: Held while a page of a long answer is made. One per process: there is one event loop.
-_turn = asyncio.Lock()
 
 
 class Column(Struct, frozen=True):
@@ -88,14 +88,14 @@ async def answer(
     async for chunk in chunks:
         begun += chunk
         if len(begun) > HEAD_BYTES:
-            return Stream(_in_turns(bytes(begun), chunks), media_type=wanted)
+            return Stream(_in_turns(bytes(begun), chunks, runtime_of(request.app).turn), media_type=wanted)
     return Response(bytes(begun), media_type=wanted)
 
 
-async def _in_turns(begun: bytes, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+async def _in_turns(begun: bytes, chunks: AsyncIterator[bytes], turn: asyncio.Lock) -> AsyncIterator[bytes]:
     yield begun
     while True:
-        async with _turn:
+        async with turn:
             chunk = await anext(chunks, None)
         if chunk is None:
             return

@@ -12,8 +12,8 @@ from hub.reader import Reader
 __all__ = ["CandleRow", "StoredCandles"]
 
 #: Rows made, and stored candles aggregated, at once.
-PAGE_ROWS = 500
-PAGE_STORED = 20_000
+PAGE_ROWS = 250
+PAGE_STORED = 10_000
 FIELDS: Final[Mapping[str, Aggregate]] = {
     "open": "first", "high": "max", "low": "min", "close": "last", "volume": "sum",
     "buy_volume": "sum", "sell_volume": "sum", "trades": "sum",

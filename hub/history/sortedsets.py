@@ -90,8 +90,8 @@ class SortedSets:
                 return
             last = rows[-1][0]
             if rows[0][0] == last:  # a page of one millisecond, which may go on
-                members: list[Any] = await self.client.zrange(key, last, last, byscore=True)
-                yield _merged([_parsed(member) for member in members], policy)
+                whole: list[Any] = await self.client.zrange(key, last, last, byscore=True)
+                yield _merged([_parsed(member) for member in whole], policy)
                 start = last + 1
             else:
                 yield _merged([row for row in rows if row[0] < last], policy)

@@ -9,7 +9,7 @@ import json
 import logging
 import random
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -330,7 +330,7 @@ async def test_openapi_names_the_formats(hub: tuple[Rig, Gateway]) -> None:
 # series
 
 
-async def write(url: str, channel: Channel, points: dict[str, Sequence[tuple[int, float]]]) -> None:
+async def write(url: str, channel: Channel, points: Mapping[str, Sequence[tuple[int, float]]]) -> None:
     """Write series as a publisher does, in big batches."""
     client = command_client(url)
     history = await open_history(client)
