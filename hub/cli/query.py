@@ -61,7 +61,9 @@ def _reading(ask: Callable[..., Awaitable[Rows[Any]]]) -> Callable[..., None]:
             async with Client(url or default_url()) as hub:
                 return await ask(hub, **arguments)
 
-        show(ask.__name__, asyncio.run(read()), form)
+        with Console(stderr=True).status("asking the gateway …"):  # on a terminal only
+            rows = asyncio.run(read())
+        show(ask.__name__, rows, form)
 
     return command
 

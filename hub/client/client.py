@@ -135,8 +135,9 @@ class Client:
         end: Time = None,
         limit: int = 500,
     ) -> Rows[CandleRow]:
-        """Return the newest `limit` closed candles per venue that begin in `start..end` (end excluded), in order."""
-        _within("limit", limit, 5000)
+        """Return closed candles per venue that begin in `start..end` (end excluded), in order: with `start` the first
+        `limit`, else the last. `interval` is any multiple of a stored one: 10s, 1m, 45m, 7d."""
+        _within("limit", limit, 100_000)
         start_ms, end_ms = _ms("start", start), _ms("end", end)
         if start_ms is not None and end_ms is not None and start_ms >= end_ms:
             raise RequestError("bad_parameter", "start is not before end")

@@ -123,7 +123,7 @@ async def test_the_alerts_of_the_repository_can_be_read_and_mistakes_are_named(t
 
 async def test_the_bot_trades_on_live_data_alone(redis_url: str) -> None:
     def consolidated(bid_size: float, ask_size: float) -> Quote:
-        sizes = {"bid": 99.0, "bid_size": bid_size, "ask": 101.0, "ask_size": ask_size}
+        sizes: dict[str, Any] = {"bid": 99.0, "bid_size": bid_size, "ask": 101.0, "ask_size": ask_size}
         return Quote(**head("all", "BTC-USDT"), **sizes, bid_venue="okx", ask_venue="kraken", venues=["kraken", "okx"])
 
     asks: list[Level] = [(101.0, 1.0), (103.0, 5.0)]

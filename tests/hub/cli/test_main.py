@@ -123,3 +123,35 @@ def test_a_closed_terminal_does_not_stop_the_output_of_others() -> None:
     console.line("redis", "ready")
     console.say("x")
     console.complain("x")
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_shows_its_examples(name: str) -> None:
+    result = tickwire(name, "--help") if name != "redis-cli" else None
+    if result is not None:
+        assert result.returncode == 0, result.stderr
+        for line in COMMANDS[name].examples:
+            assert line in result.stdout
+    assert COMMANDS[name].examples and all(line.startswith("tickwire ") for line in COMMANDS[name].examples)
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_names_commands_and_options(shell: str) -> None:
+    script = tickwire("completion", shell)
+    assert script.returncode == 0 and f"_TICKWIRE_COMPLETE={shell}_complete" in script.stdout
+    env = {"_TICKWIRE_COMPLETE": f"{shell}_complete", "COMP_WORDS": "tickwire qu", "COMP_CWORD": "1"}
+    if shell == "fish":
+        env |= {"COMP_WORDS": "tickwire qu", "COMP_CWORD": "qu"}
+    assert "quote" in tickwire(cwd=ROOT, **env).stdout
+    env |= {"COMP_WORDS": "tickwire candles --int", "COMP_CWORD": "--int" if shell == "fish" else "2"}
+    assert "--interval" in tickwire(cwd=ROOT, **env).stdout
+
+
+def test_the_overview_imports_nothing_heavy() -> None:
+    heavy = ["aiohttp", "asyncio", "msgspec", "pandas", "redis", "rich"]
+    code = (
+        "import sys; from hub.cli.main import main; main(['--help']); "
+        f"print(sorted(set({heavy}) & set(sys.modules)), file=sys.stderr)"
+    )
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert result.stderr == "[]\n"

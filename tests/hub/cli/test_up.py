@@ -297,7 +297,7 @@ def test_the_demo_keeps_its_data_apart(elsewhere: Path) -> None:
     env = plan.parts[0].env
     assert env["TICKWIRE_REDIS__DATA_DIR"] == "data/redis-demo"
     servers, feeds = ([f"{what}-{venue}" for venue in demo.VENUES] for what in ("venue", "feed"))
-    assert [part.name for part in plan.parts] == ["redis", *servers, *feeds, "gateway"]
+    assert [part.name for part in plan.parts] == ["redis", *servers, *feeds, "instruments", "consolidator", "gateway"]
     parts = {part.name: part for part in plan.parts}
     feed, server = parts["feed-binance"].env, parts["venue-binance"].argv
     port = server[server.index("--port") + 1]
@@ -378,6 +378,7 @@ async def test_the_watch_outlives_redis(monkeypatch: pytest.MonkeyPatch) -> None
 async def test_a_configured_redis_is_checked_first(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TICKWIRE_REDIS__URL", f"redis://127.0.0.1:{free_port()}/0")
     plan = up.make_plan(None, is_demo=False)
-    assert [part.name for part in plan.parts] == [*(f"feed-{venue}" for venue in DEFAULT_VENUES), "gateway"]
+    feeds = [f"feed-{venue}" for venue in DEFAULT_VENUES]
+    assert [part.name for part in plan.parts] == [*feeds, "instruments", "consolidator", "gateway"]
     with pytest.raises(RedisUnavailable):
         await up._up(plan, Console(io.StringIO()))

@@ -1,11 +1,12 @@
 """The local order book: equal to a naive rebuild whatever happens on the way, or not valid and empty."""
 
 import asyncio
+from collections.abc import Callable
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hub.client import Book, Client, LocalBook
+from hub.client import Book, Client, LocalBook, OrderBooks
 from hub.model import Level
 from hub.position import format_position
 from tests.gateway.kit import SYMBOL, Feed, book, status
@@ -60,32 +61,31 @@ def test_it_is_what_a_rebuild_from_all_messages_gives(steps: list[tuple[str, lis
             assert followed.bids(2) == wanted[0][:2] and followed.reason == ""
 
 
+async def _until(books: OrderBooks, holds: Callable[[], bool]) -> None:
+    while not holds():
+        await anext(books)
+
+
 async def test_books_follow_the_feed(hub: Client, feed: Feed) -> None:
     await feed.publish(status("live"), book([(2.0, 1.0)], [(3.0, 1.0)], "snapshot"))
     async with hub.order_books(SYMBOL, "binance") as books:
         async with asyncio.timeout(30):
             own = await anext(books)
-            while not own.valid:
-                own = await anext(books)
+            await _until(books, lambda: own.valid)
             assert (own.venue, own.best_bid, own.best_ask, own.mid) == ("binance", (2.0, 1.0), (3.0, 1.0), 2.5)
             for n in range(1, 60):  # beyond a renewal of the stored snapshot
                 await feed.publish(book([(2.0 + n / 100, 1.0)], []))
-            while own.bids(1) != [(2.59, 1.0)]:
-                await anext(books)
+            await _until(books, lambda: own.bids(1) == [(2.59, 1.0)])
             assert len(own.bids()) == 60
             await feed.publish(status("resyncing", SYMBOL, kind="book"), withdraw=[NAME])
-            while own.valid:
-                await anext(books)
+            await _until(books, lambda: not own.valid)
             assert (own.bids(), own.state, own.reason) == ([], "resyncing", "test")
             await feed.publish(book([(1.0, 1.0)], [(5.0, 1.0)], "snapshot"), status("live", SYMBOL, kind="book"))
-            while not own.valid:
-                await anext(books)
+            await _until(books, lambda: own.valid)
             assert (own.bids(), own.asks()) == ([(1.0, 1.0)], [(5.0, 1.0)])
             await feed.redis.delete(feed.keys.alive("binance"))
-            while own.valid:
-                await anext(books)
-            assert own.state == "down"
+            await _until(books, lambda: not own.valid)
+            assert own.reason == "the feed has no pulse"
             await feed.pulse()
             await feed.publish(book([(1.0, 3.0)], []))
-            while own.bids() != [(1.0, 3.0)]:  # nothing was lost: no need to begin anew
-                await anext(books)
+            await _until(books, lambda: own.bids() == [(1.0, 3.0)])  # nothing was lost: no need to begin anew

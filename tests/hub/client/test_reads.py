@@ -2,7 +2,8 @@
 
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
 
 import pandas as pd
 import polars as pl
@@ -30,13 +31,13 @@ def candle(start_s: int, close: float) -> Candle:
 async def both(redis_url: str) -> AsyncIterator[tuple[Client, Client]]:
     """A gateway's client and Redis's, with something of everything published."""
     minute = int(time.time()) // 60 * 60
-    day = {"last_price": 110.0, "open_price": 100.0, "high_price": 120.0, "low_price": 90.0, "volume": 7.0}
+    day: dict[str, Any] = {"last_price": 110.0, "open_price": 100.0, "high_price": 120.0, "low_price": 90.0}
     async with Feed(redis_url) as feed:
         await feed.publish(
             status("live"),
             quote(1.0),
             quote(5.0, "ETH-USDT"),
-            Ticker(**head("binance", SYMBOL), **day, quote_volume=None, bid_price=1.0, ask_price=None),
+            Ticker(**head("binance", SYMBOL), **day, volume=7.0, quote_volume=None, bid_price=1.0, ask_price=None),
             book([(2.0, 1.0), (1.0, 4.0)], [(3.0, 1.0)], "snapshot"),
             book([(1.0, 0.0)], [(4.0, 2.0)]),
             *(trade(n) for n in range(1, 6)),
@@ -49,7 +50,7 @@ async def both(redis_url: str) -> AsyncIterator[tuple[Client, Client]]:
 
 
 async def test_both_ways_say_the_same(both: tuple[Client, Client]) -> None:
-    for read in (
+    reads: list[Callable[[Client], Awaitable[Rows[Any]]]] = [
         lambda hub: hub.quotes(),
         lambda hub: hub.quotes(SYMBOL, venue="binance"),
         lambda hub: hub.tickers(SYMBOL),
@@ -57,7 +58,8 @@ async def test_both_ways_say_the_same(both: tuple[Client, Client]) -> None:
         lambda hub: hub.book(SYMBOL, "binance", depth=1),
         lambda hub: hub.trades(SYMBOL, limit=3),
         lambda hub: hub.candles(SYMBOL, interval="1m"),
-    ):
+    ]
+    for read in reads:
         answers = []
         for hub in both:
             rows = await read(hub)
