@@ -19,6 +19,7 @@ from hub.lease import Lease
 from hub.link import RedisReplyError
 from hub.listing import Change
 from hub.model import Listing
+from hub.redisio import raise_if_cancelled
 
 __all__ = ["Listings"]
 
@@ -42,10 +43,12 @@ class Listings:
             while True:
                 try:
                     await self._look()
+                    raise_if_cancelled()
                     await asyncio.sleep(LOOK_S)
                 except (RedisError, RedisUnavailable, ConnectionError, OSError) as error:
                     log.warning("changes not published, trying again reason=%s", error)
                     self._close()
+                    raise_if_cancelled()
                     await asyncio.sleep(RETRY_S)
                     await self._begin_epoch()
         finally:

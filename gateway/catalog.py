@@ -16,15 +16,13 @@ from hub.reader import Reader
 
 __all__ = ["Catalog", "Entry"]
 
-#: Between symbol and venue; neither can hold it.
-SEPARATOR = ":"
 CHUNK = 2000
 
 
 class Entry(Struct, frozen=True):
     """A row, its place in the order of symbols and venues, and what a search for text looks at."""
 
-    place: str
+    place: tuple[str, str]
     row: Instrument
     text: str
 
@@ -117,4 +115,4 @@ def _differs(before: Sync | None, now: Sync) -> bool:
 
 def _entry(row: Instrument) -> Entry:
     text = " ".join((row.symbol, row.name or "", row.venue_symbol)).upper()
-    return Entry(row.symbol + SEPARATOR + row.venue, row, text)
+    return Entry((row.symbol, row.venue), row, text)

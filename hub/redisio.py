@@ -3,6 +3,7 @@
 Clients made here speak bytes. Scripts are loaded from hub/lua, one file each.
 """
 
+import asyncio
 from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
@@ -18,7 +19,7 @@ from hub.errors import ConfigError, RedisUnavailable
 from hub.log import mask_url
 from hub.topology import cluster_client, parse_address, sentinel_client
 
-__all__ = ["check", "command_client", "mget", "script"]
+__all__ = ["check", "command_client", "mget", "raise_if_cancelled", "script"]
 
 
 def command_client(url: str, *, timeout_s: float = 5.0) -> Redis:
@@ -45,6 +46,16 @@ async def mget(client: Redis, keys: Sequence[str]) -> list[bytes | None]:
     if isinstance(several, RedisCluster):
         return cast(list[bytes | None], await several.mget_nonatomic(keys))
     return cast(list[bytes | None], await client.mget(keys))
+
+
+def raise_if_cancelled() -> None:
+    """End this task if it was cancelled: redis-py now and then loses a cancellation that comes during a command.
+
+    For loops that do little else than ask Redis; they would go on for ever.
+    """
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
 
 
 async def check(url: str) -> dict[str, Any]:

@@ -27,6 +27,8 @@ __all__ = [
 ]
 
 KINDS = get_args(InstrumentKind)
+#: Between symbol and venue in a cursor; neither can hold it.
+SEPARATOR = ":"
 NEAR_MAX = 5
 #: Names that are looked through for those that are near to an unknown one.
 LOOKED_AT = 2000
@@ -112,9 +114,12 @@ async def list_instruments(
 
 
 def _page(found: list[Entry], cursor: str | None, limit: int) -> tuple[list[Entry], str | None]:
-    first = bisect_right(found, cursor, key=attrgetter("place")) if cursor is not None else 0
+    first = 0
+    if cursor is not None:
+        symbol, _, venue = cursor.partition(SEPARATOR)
+        first = bisect_right(found, (symbol, venue), key=attrgetter("place"))
     last = first + limit
-    return found[first:last], found[last - 1].place if last < len(found) else None
+    return found[first:last], SEPARATOR.join(found[last - 1].place) if last < len(found) else None
 
 
 @get("/instruments/{symbol:str}", tags=["instruments"], responses=PROBLEMS)
