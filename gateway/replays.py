@@ -131,8 +131,12 @@ class Replays:
     # playing
 
     async def _play(self, replay: Replay) -> None:
+        acked = not self.bus.connected
+        if acked:  # the client need not wait to learn why nothing comes
+            for channel in replay.cursors:
+                self._acknowledge(replay, channel, present=False)
         for channel in list(replay.cursors):
-            await self._seek(replay, channel)
+            await self._seek(replay, channel, acked=acked)
         wait_s: float | None = 0.0
         while wait_s is not None:
             await self._room(replay.subscriber)
@@ -144,11 +148,8 @@ class Replays:
                 await asyncio.sleep(min(wait_s, SLEEP_MAX_S))
         self._go_live(replay)
 
-    async def _seek(self, replay: Replay, channel: Channel) -> None:
-        """Find where a channel begins, and acknowledge it."""
-        acked = not self.bus.connected
-        if acked:
-            self._acknowledge(replay, channel, present=False)
+    async def _seek(self, replay: Replay, channel: Channel, *, acked: bool) -> None:
+        """Find where a channel begins, and acknowledge it where that is not done."""
         async with self._turns:
             cursor = replay.cursors.get(channel)
             if cursor is not None:

@@ -439,6 +439,22 @@ async def test_redis_dies_during_a_replay(server: EmbeddedRedis, wipe: bool) -> 
         ]
 
 
+async def test_while_redis_is_away_a_replay_is_acknowledged_and_begins_when_it_is_back(server: EmbeddedRedis) -> None:
+    async with Feed(server.url) as feed, gateway_on(server.url) as gateway, gateway.connect() as socket:
+        await feed.redis.config_set("appendfsync", "always")
+        await feed.publish(*(at(n, trade(n)) for n in range(1, 6)))
+        await server.kill()
+        await eventually(lambda: not gateway.runtime.bus.connected)
+        await subscribe(socket, TRADE, "trade:binance:ETH-USDT", since=BEGIN + 2)
+        for _ in range(2):
+            ack = await until(socket, "ack")
+            assert (ack["state"], ack["replaying"]) == ("down", True)
+        await server.start()
+        found = await up_to_live(socket, TRADE, "trade:binance:ETH-USDT")
+        assert seqs(found) == [2, 3, 4, 5]
+        assert "ack" not in kinds(found), "once"
+
+
 async def test_a_client_that_does_not_read_costs_a_page_and_delays_nobody(redis_url: str, feed: Feed) -> None:
     count = 20_000
     for start in range(1, count, 1000):
