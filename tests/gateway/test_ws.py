@@ -84,6 +84,18 @@ async def test_after_beyond_the_log_is_a_gap_and_the_newest(feed: Feed, gateway:
         assert ids(await messages(socket), "trade") == [11]
 
 
+async def test_after_of_a_pattern_holds_for_its_channels_that_are_new(feed: Feed, gateway: Gateway) -> None:
+    await feed.publish(*(trade(n) for n in range(1, 6)), *(trade(n, "ETH-USDT") for n in range(1, 4)))
+    epoch = feed.builder.epoch
+    async with gateway.connect() as socket:
+        pattern = "trade:binance:*"
+        await subscribe(socket, TRADE, pattern, after={TRADE: f"{epoch}-4", pattern: "0-0"})
+        found = [m for m in await messages(socket) if m["type"] == "trade"]
+    assert [(m["symbol"], m["trade_id"]) for m in found] == [
+        ("BTC-USDT", "5"), ("ETH-USDT", "1"), ("ETH-USDT", "2"), ("ETH-USDT", "3"),
+    ]  # fmt: skip
+
+
 async def test_bad_after_is_an_error(feed: Feed, gateway: Gateway) -> None:
     async with gateway.connect() as socket:
         await subscribe(socket, TRADE, QUOTE, after="5-1", id=1)

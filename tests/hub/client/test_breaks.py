@@ -41,7 +41,7 @@ async def test_a_killed_gateway_costs_nothing(tmp_path: Path, redis_url: str, ch
         numbers = seqs([*own])
         assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
         assert [item for item in items if isinstance(item, Gap)] == []
-        assert stream.reconnects == 2
+        assert stream.reconnects >= 2
         # What began while nobody was connected was not missed either: it was waited for.
 
 
