@@ -28,6 +28,7 @@ from hub.config import Settings, VenueSettings
 from hub.errors import ConfigError, FetchError, RateLimited, WireError
 from hub.instrument_store import InstrumentStore, Sync
 from hub.instruments import InstrumentTable
+from hub.intervals import INTERVALS
 from hub.keys import Keys
 from hub.lease import Lease, new_holder
 from hub.metrics import serve_metrics
@@ -43,8 +44,8 @@ LEASE = "instruments:sync"
 RENEW_S = 1.0
 #: A failed list is tried again after these seconds, and later and later.
 RETRY_S, RETRY_MAX_S = 10.0, 1800.0
-#: All venues at once after a start would be a lot of work at once.
-SPREAD_S = 0.5
+#: After a start the feeds come first: they need the same lists, and what they fetched is not fetched again.
+START_S = 10.0
 LOOK_S = 5.0
 
 
@@ -68,7 +69,7 @@ class VenueSync:
     async def run(self) -> None:
         """Renew the list whenever it is due, until cancelled."""
         backoff = Backoff(RETRY_S, RETRY_MAX_S)
-        await asyncio.sleep(random.uniform(0, SPREAD_S))
+        await asyncio.sleep(random.uniform(START_S / 2, START_S))
         try:
             while True:
                 # Looked at again and again: a feed may have fetched the list, and Redis may have lost it.
@@ -107,7 +108,7 @@ class VenueSync:
         lists = await self.rest.fetch_lists(self.adapter)
         rows = [row for _, body, _ in lists for row in self.adapter.parse_instruments(body)]
         table = InstrumentTable(self.venue, rows)
-        intervals = sorted(self.adapter.candle_intervals)
+        intervals = sorted(self.adapter.candle_intervals, key=INTERVALS.__getitem__)
         merged = await self.store.store(self.venue, table, intervals, time.time_ns(), self.adapter.on_list)
         self.rows, self.renewed = len(table), time.time()
         level = logging.WARNING if merged.doubt else logging.INFO

@@ -32,6 +32,7 @@ from hub.errors import ConfigError, FetchError, WireError
 from hub.history import open_history
 from hub.instrument_store import InstrumentStore
 from hub.instruments import Instrument, InstrumentTable
+from hub.intervals import INTERVALS
 from hub.keys import VENUE_WIDE, Keys, channel_name, parse_channel
 from hub.lease import Lease, new_holder
 from hub.metrics import FeedCollector, PublisherCollector, serve_metrics
@@ -285,9 +286,8 @@ class Feed:
         """Store `rows`; `whole`: the venue lists no others."""
         expected = self.adapter.on_list if whole else None
         try:
-            merged = await self.store.store(
-                self.venue, rows, sorted(self.adapter.candle_intervals), time.time_ns(), expected
-            )
+            intervals = sorted(self.adapter.candle_intervals, key=INTERVALS.__getitem__)
+            merged = await self.store.store(self.venue, rows, intervals, time.time_ns(), expected)
         except (RedisError, OSError) as error:
             log.warning("instruments not stored venue=%s error=%s", self.venue, error)
             return

@@ -48,7 +48,7 @@ class Binance(Venue):
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, seconds in (("LOOK_S", 0.05), ("SPREAD_S", 0.0), ("RETRY_S", 0.1)):
+    for name, seconds in (("LOOK_S", 0.05), ("START_S", 0.0), ("RETRY_S", 0.1)):
         monkeypatch.setattr(f"feeds.instruments.{name}", seconds)
     monkeypatch.setattr("feeds.listings.LOOK_S", 0.05)
 
