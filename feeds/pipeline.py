@@ -254,7 +254,8 @@ class Pipeline:
         before = state.trade_ids.last
         missing = state.trade_ids.missing_before(trade.trade_id) if contiguous else None
         if state.candles is not None and state.candles.doubtful and state.trade_ids.last != before:
-            state.candles.judged(whole=missing is None)
+            for candle in state.candles.judged(missing is None, trade.ts_recv):
+                self.sink.publish(candle)
         if missing is not None:
             self._trades_lost(state, missing, trade, at)
         if at > state.trade_at:

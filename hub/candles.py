@@ -123,12 +123,19 @@ class CandleBuilder:
         """Tell whether the next trade decides if trades were missed."""
         return bool(self._doubts)
 
-    def judged(self, whole: bool) -> None:
-        """Nothing was missed in what is doubtful, or something was."""
+    def judged(self, whole: bool, now: int) -> list[Candle]:
+        """Nothing was missed in what is doubtful, or something was. Returns empty candles that were held back."""
         if not whole:
             self._gaps += self._doubts
         self._doubts = []
         self._again = [due for due in self._again if not self._complete(due.start, interval_ns(due.interval))]
+        result: list[Candle] = []
+        for series in self._all if self.flat else ():
+            for total in list(series.closed.values()):
+                if total.published and not total.known and self._complete(total.start, series.length):
+                    total.known = True
+                    result += self._repeated(series, total, now)
+        return result
 
     def _complete(self, start: int, length: int) -> bool:
         if not self._gaps and not self._doubts:

@@ -414,6 +414,19 @@ def test_a_candle_that_was_told_and_had_no_trades_is_taken_back_by_a_revision() 
     assert told(made.told(venue_candle(0, 0.0, trades=0))) == [("candle.1s", 0, 1, 0.0)]
 
 
+def test_flat_candles_held_back_by_a_doubt_come_when_it_is_settled() -> None:
+    made = builder("1s", empty="flat")
+    made.add(trade(200 * MS, price=3.0))
+    made.close(START + 3600 * MS)
+    made.uncovered(START + 1500 * MS, provable=True)
+    made.covered(START + 4 * S)
+    candles, due = made.close(START + 6600 * MS)
+    assert candles == [] and due == [Due("1s", START + at * S) for at in (1, 2, 3)]
+    rows = made.judged(True, START + 7 * S)
+    assert told(rows) == [("candle.1s", 2, 0, 0.0), ("candle.1s", 3, 0, 0.0), ("candle.1s", 4, 0, 0.0)]
+    assert made.judged(True, START + 7 * S) == []
+
+
 # over a restart
 
 
@@ -480,7 +493,7 @@ def test_what_the_next_trade_disproves_is_no_gap() -> None:
     made.uncovered(START + 2500 * MS, provable=True)
     made.covered(START + 5 * S)
     assert made.doubtful
-    made.judged(whole=True)
+    assert made.judged(True, START + 6 * S) == []
     made.add(trade(6 * S))
     candles, due = made.close(START + 12 * S)
     assert told(candles) == [("candle.1s", 6, 0, 1.0), ("candle.10s", 0, 0, 2.0)] and due == []
