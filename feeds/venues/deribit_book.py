@@ -67,8 +67,10 @@ class Books:
             chain.reason = f"sequence gap: expected a change after {chain.last}, received one after {m.prev_change_id}"
             return [BookGap(chain.instrument, chain.reason, ts_recv)]
         chain.before, chain.last = m.prev_change_id, m.change_id
-        bids, asks = _levels(m.bids), _levels(m.asks)
-        _sort(bids, asks)
+        bids = _levels(m.bids) if m.bids else []
+        asks = _levels(m.asks) if m.asks else []
+        if len(bids) > 1 or len(asks) > 1:
+            _sort(bids, asks)
         return [BookUpdate(chain.instrument, snapshot, bids, asks, m.timestamp * NS_PER_MS, ts_recv)]
 
     def grouped(self, payload: bytes, channel: str, ts_recv: int) -> list[Event | Fetch]:
