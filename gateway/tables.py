@@ -43,8 +43,8 @@ class Column(Struct, frozen=True):
 
 
 class Table(Struct):
-    """Rows of one venue. `pages` gives them; JSON puts them into `field`, between what `head` says when the first page
-    is there (told whether it has rows) and what `tail` says at the end. CSV and Arrow begin each row with the venue."""
+    """Rows of one venue. `pages` gives them; JSON puts them into `field`, between what `head` says when the first row
+    is there or none is (told which) and what `tail` says at the end. CSV and Arrow begin each row with the venue."""
 
     venue: str
     field: str
@@ -107,18 +107,20 @@ async def _in_turns(begun: bytes, chunks: AsyncIterator[bytes], turn: asyncio.Lo
 async def _json(head: dict[str, Any], tables: Sequence[Table]) -> AsyncIterator[bytes]:
     yield _encode(head)[:-1] + b',"venues":['
     for number, table in enumerate(tables):
-        begun = some = False
+        begun = False
         async for page in table.pages:
-            chunk = b""
-            if not begun:
-                chunk = (
-                    (b"," if number else b"") + _encode(table.head(bool(page)))[:-1] + b',"%b":[' % table.field.encode()
-                )
-            rows = _encode(page)[1:-1]
-            yield chunk + (b"," + rows if some and rows else rows)
-            begun, some = True, some or bool(rows)
-        yield b"]," + _encode(table.tail())[1:]
+            if page:
+                rows = _encode(page)[1:-1]
+                yield b"," + rows if begun else _begin(number, table, present=True) + rows
+                begun = True
+            else:
+                yield b""  # a turn for others
+        yield (b"" if begun else _begin(number, table, present=False)) + b"]," + _encode(table.tail())[1:]
     yield b"]}"
+
+
+def _begin(number: int, table: Table, *, present: bool) -> bytes:
+    return (b"," if number else b"") + _encode(table.head(present))[:-1] + b',"%b":[' % table.field.encode()
 
 
 async def _csv(tables: Sequence[Table], columns: Sequence[Column]) -> AsyncIterator[bytes]:

@@ -120,9 +120,10 @@ def write_table(tables: Iterable[pa.Table], schema: pa.Schema, path: Path, notes
 
 
 def replace_file(path: Path, content: bytes) -> None:
+    """Write a small file whole or not at all; not synced, for the names of the others say the same."""
     unfinished = path.with_name(f".{path.name}.tmp")
     unfinished.write_bytes(content)
-    _install(unfinished, path)
+    unfinished.replace(path)
 
 
 def _install(unfinished: Path, path: Path) -> None:

@@ -40,7 +40,7 @@ GROUP = 32
 #: Bytes of all channels together that wait for a file.
 BUFFER_BYTES = 128 << 20
 #: At the end, files are written for so long; what is left stays in the logs.
-STOP_S = 3.0
+STOP_S = 1.0
 RETRY_S = 1.0
 RETRY_WRITE_S = 5.0
 
@@ -153,8 +153,8 @@ class Archive:
 
     def _open(self, channel: Channel) -> Tail:
         publisher = self.settings.publisher
-        lengths = {"trade": publisher.log_trades, "book": publisher.log_books, "status": publisher.log_statuses}
-        length = lengths.get(channel.kind, publisher.log_candles)
+        lengths = {"trade": publisher.log_trades, "book": publisher.log_books, "candle": publisher.log_candles}
+        length = lengths.get(channel.kind.partition(".")[0], publisher.log_statuses)
         return Tail(channel, self.keys.log(channel.name), ChannelFiles(self.root, channel), length)
 
     async def _read(self, link: AnyLink, tails: Sequence[Tail]) -> bool:

@@ -160,6 +160,8 @@ async def test_the_newest_are_the_last_of_all(hub: tuple[Rig, Gateway]) -> None:
     for interval in ("1m", "5m", "3m"):
         everything = await rows_of(gateway, f"interval={interval}&limit=100000")
         for limit in (1, 7, 60, 300, 5000):
+            _, body = await gateway.get(f"/v1/candles/A-B?interval={interval}&limit={limit}")
+            assert body["venues"][0]["id"] is not None
             assert await rows_of(gateway, f"interval={interval}&limit={limit}") == everything[-limit:], (
                 interval,
                 limit,

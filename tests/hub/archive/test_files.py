@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -262,6 +263,17 @@ def test_gaps_and_state_are_no_data(tmp_path: Path) -> None:
     ChannelFiles(tmp_path, TRADES).note((7, 1), [Gap("7-0", "7-1", None)])
     assert archived(tmp_path) == [("7-1", 0.25)]
     assert parse_name(Path("_last.json")) is None
+
+
+def test_the_query_in_the_readme_works(tmp_path: Path) -> None:
+    readme = (Path(__file__).resolve().parents[3] / "README.md").read_text()
+    (query,) = re.findall(r"```sql\n(.*?)```", readme, re.DOTALL)
+    it = tail(tmp_path, Channel("trade", "venue", "BTC-USDT"))
+    it.take(entries(*(trade(seq) for seq in range(1, 9))), 0.0)
+    it.flush()
+    query = query.replace("data/archive", str(tmp_path)).replace("2026-01-31", "2024-10-04")
+    ((_, venue, vwap, trades),) = duckdb.connect().execute(query).fetchall()
+    assert (venue, vwap, trades) == ("venue", sum(range(1, 9)) / 4 / 8, 8)
 
 
 def test_the_status_of_a_whole_venue_has_a_path(tmp_path: Path) -> None:
