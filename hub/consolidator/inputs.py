@@ -35,6 +35,7 @@ logger = logging.getLogger(__name__)
 GRACE_S = 1.0
 #: How often the list of channels is read, for those that went away.
 SWEEP_S = 60.0
+SECOND_READ_S = 0.5
 DESCRIBE_CHUNK = 500
 
 #: Kinds of input by what is made of them.
@@ -212,12 +213,18 @@ class Inputs:
         before = self.engine.health.venue(venue).status
         self.engine.venue_status(venue, status, now)
         if status is not None and (before is None or before.id != status.id):
-            self._read_again(self.engine.health.venue(venue).sources.values())
+            self._read_after(status, self.engine.health.venue(venue).sources.values())
 
     def _symbol_said(self, source: Source, status: Status | None, now: int) -> None:
         self.engine.symbol_status(source, status, now)
         if status is not None:
-            self._read_again([source])
+            self._read_after(status, [source])
+
+    def _read_after(self, status: Status, sources: Iterable[Source]) -> None:
+        self._read_again(sources)
+        if status.state != "live":
+            # In a Cluster nodes have no order: a key may be withdrawn on one after another told why.
+            asyncio.get_running_loop().call_later(SECOND_READ_S, self._read_again, list(sources))
 
     def _read_again(self, sources: Iterable[Source]) -> None:
         for source in sources:

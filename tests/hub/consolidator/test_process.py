@@ -5,6 +5,7 @@ import json
 import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,9 @@ from hub.keys import Keys
 from hub.model import Depth, Level
 from tests.e2e.stack import until
 from tests.gateway.kit import Feed, head, quote, status, trade
+from tests.hub import publishing
+from tests.hub.publishing import rig
+from tests.servers import cluster
 
 KEYS = Keys()
 SYMBOL = "BTC-USDT"
@@ -175,8 +179,12 @@ async def test_a_thousand_symbols(redis_url: str) -> None:
                 assert message["bid"] == number
             await kraken.publish(*(quote(n + 0.5, name, "kraken") for n, name in enumerate(symbols)))
             for number in (0, 500, 999):
-                await hub.until(lambda m, n=number: m["bid"] == n + 0.5, f"quote:all:{symbols[number]}")
+                await hub.until(partial(_has_bid, number + 0.5), f"quote:all:{symbols[number]}")
             assert len(hub.consolidator.report().symbols) == 1000
+
+
+def _has_bid(bid: float, message: dict[str, Any]) -> bool:
+    return bool(message["bid"] == bid)
 
 
 async def test_sizes_in_other_units_are_left_out(redis_url: str) -> None:
@@ -187,7 +195,7 @@ async def test_sizes_in_other_units_are_left_out(redis_url: str) -> None:
             size_unit="quote",
         )  # fmt: skip
         async with Redis.from_url(redis_url) as redis:
-            await redis.hset(KEYS.instruments("bybit"), symbol, json.dumps(_plain(row)))  # type: ignore[misc]
+            await redis.hset(KEYS.instruments("bybit"), symbol, json.dumps(_plain(row)))
         await inverse.publish(quote(1.0, symbol, "bybit"))
         async with made(redis_url) as hub:
             await hub.until(lambda message: message["venues"] == ["bybit"], f"quote:all:{symbol}")
@@ -255,3 +263,37 @@ async def test_only_what_is_needed_is_read(redis_url: str, kinds: str, read: set
             names: Any = await hub.redis.smembers(KEYS.channels)
             others = {name.decode().partition(":")[0] for name in names if b":all:" in name} - {"status", kind}
             assert not {other for other in others if not other.startswith(("candle", "forming"))}
+
+
+async def test_on_a_cluster(tmp_path: Path) -> None:
+    """Channels of one symbol are on different nodes, in no order among each other."""
+    async with cluster(tmp_path) as servers, rig(servers.url) as feed:
+
+        async def pulse() -> None:
+            while True:
+                await feed.lease.renew(feed.publisher.epoch, b"{}")
+                await asyncio.sleep(0.5)
+
+        beating = asyncio.create_task(pulse())
+        consolidator = Consolidator(settings_for(servers.url))
+        running = asyncio.create_task(consolidator.run())
+        hub = Made(consolidator, feed.client)
+        symbols = [f"S{number}-X" for number in range(6)]
+        try:
+            for symbol in symbols:
+                feed.publisher.publish(publishing.quote(1, symbol))
+                feed.publisher.publish(publishing.depth(1, symbol))
+            for symbol in symbols:
+                for kind in ("quote", "depth"):
+                    await hub.until(lambda message: message["venues"] == ["venue"], f"{kind}:all:{symbol}")
+            for symbol in symbols:
+                for kind in ("quote", "depth"):
+                    feed.publisher.withdraw(kind, symbol)
+                feed.publisher.publish(publishing.status("resyncing", symbol=symbol))
+            for symbol in symbols:
+                for kind in ("quote", "depth"):
+                    await hub.until(lambda message: message["venues"] == [], f"{kind}:all:{symbol}")
+        finally:
+            for task in (running, beating):
+                task.cancel()
+            await asyncio.gather(running, beating, return_exceptions=True)
