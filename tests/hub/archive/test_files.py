@@ -272,8 +272,8 @@ def test_the_query_in_the_readme_works(tmp_path: Path) -> None:
     it.take(entries(*(trade(seq) for seq in range(1, 9))), 0.0)
     it.flush()
     query = query.replace("data/archive", str(tmp_path)).replace("2026-01-31", "2024-10-04")
-    ((_, venue, vwap, trades),) = duckdb.connect().execute(query).fetchall()
-    assert (venue, vwap, trades) == ("venue", sum(range(1, 9)) / 4 / 8, 8)
+    ((venue, low, high, vwap, trades),) = duckdb.connect().execute(query).fetchall()
+    assert (venue, low, high, vwap, trades) == ("venue", 0.25, 2.0, sum(range(1, 9)) / 4 / 8, 8)
 
 
 def test_the_status_of_a_whole_venue_has_a_path(tmp_path: Path) -> None:
