@@ -6,13 +6,20 @@ import re
 import tomllib
 from pathlib import Path
 
+import pytest
+
+from hub.instruments import Instrument
 from tests.gateway.kit import Feed, Gateway, gateway_on
+
+#: The fixtures' loop, for those tests that have one.
+in_loop = pytest.mark.asyncio(loop_scope="session")
 
 ROOT = Path(__file__).resolve().parents[2]
 WEB = ROOT / "gateway" / "web"
 OWN = sorted(file for file in WEB.rglob("*") if file.suffix in {".js", ".css", ".html"})
 
 
+@in_loop
 async def test_every_file_the_page_names_is_there(redis_url: str) -> None:
     async with gateway_on(redis_url) as gateway:
         _, headers, html = await gateway.request("GET", "/")
@@ -29,12 +36,13 @@ async def test_every_file_the_page_names_is_there(redis_url: str) -> None:
         assert types == {"js": "text/javascript", "css": "text/css", "svg": "image/svg+xml"}
 
 
-async def test_modules_import_only_files_that_are_there() -> None:
+def test_modules_import_only_files_that_are_there() -> None:
     for module in sorted(WEB.glob("js/*.js")):
         for name in re.findall(r'from "([^"]+)"', module.read_text()):
             assert (module.parent / name).is_file(), f"{module.name}: {name}"
 
 
+@in_loop
 async def test_files_are_sent_compressed_and_unknown_ones_not_at_all(gateway: Gateway) -> None:
     _, _, html = await gateway.request("GET", "/")
     main = re.search(r'src="(/web/\w+)/js/main.js"', html.decode())
@@ -48,11 +56,13 @@ async def test_files_are_sent_compressed_and_unknown_ones_not_at_all(gateway: Ga
         assert (await gateway.request("GET", f"{main[1]}/{wrong}"))[0] in {400, 404}, wrong
 
 
+@in_loop
 async def test_files_of_another_version_are_kept_by_nobody(gateway: Gateway) -> None:
     code, headers, _ = await gateway.request("GET", "/web/0123456789abcdef/js/main.js")
     assert (code, headers["cache-control"]) == (200, "no-store")
 
 
+@in_loop
 async def test_the_policy_allows_nothing_from_elsewhere(gateway: Gateway) -> None:
     _, headers, html = await gateway.request("GET", "/")
     rules = dict(rule.strip().split(" ", 1) for rule in headers["content-security-policy"].split(";"))
@@ -62,6 +72,7 @@ async def test_the_policy_allows_nothing_from_elsewhere(gateway: Gateway) -> Non
     assert not re.search(rb"<script(?![^>]*src=)|<style|\son\w+=|style=", html), "scripts and styles are files"
 
 
+@in_loop
 async def test_the_page_comes_where_tokens_are_required(redis_url: str) -> None:
     async with gateway_on(redis_url, auth={"secret": "s" * 40}) as gateway:
         assert (await gateway.request("GET", "/"))[0] == 200
@@ -69,9 +80,8 @@ async def test_the_page_comes_where_tokens_are_required(redis_url: str) -> None:
         assert (await gateway.request("GET", "/v1/venues"))[0] == 401
 
 
+@in_loop
 async def test_instruments_of_a_list_of_symbols(gateway: Gateway, feed: Feed) -> None:
-    from hub.instruments import Instrument
-
     await feed.list_instruments(
         *(
             Instrument(

@@ -12,9 +12,9 @@ from playwright.async_api import Browser
 
 from hub.embedded import EmbeddedRedis
 from tests.e2e.stack import DEMO, Part, Stack, until
-from tests.web.browsing import Tab, chromium, opened
+from tests.web.browsing import Tab, opened
 
-pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(240)]
 
 SYMBOLS = ["BTC-USDT", "ETH-USDT"]
 CANDLES = "tickwire.parts.candles"
@@ -27,13 +27,7 @@ class Hub:
         self.stack, self.feed, self.gateway = stack, feed, gateway
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def browser() -> AsyncIterator[Browser]:
-    async with chromium() as browser:
-        yield browser
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def hub(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Hub]:
     folder = tmp_path_factory.mktemp("page")
     async with EmbeddedRedis(folder / "redis") as redis:
@@ -45,7 +39,7 @@ async def hub(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Asy
             yield Hub(stack, feed, await stack.gateway())
 
 
-@pytest_asyncio.fixture(loop_scope="module")
+@pytest_asyncio.fixture(loop_scope="session")
 async def tab(hub: Hub, browser: Browser) -> AsyncIterator[Tab]:
     async with opened(browser, hub.stack.rest) as tab:
         yield tab

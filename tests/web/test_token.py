@@ -3,23 +3,20 @@
 from collections.abc import AsyncIterator
 
 import pytest
+import pytest_asyncio
 from playwright.async_api import Browser
 
 from tests.gateway.kit import Feed, Gateway, gateway_on, quote
 from tests.gateway.tokens import SECRET, mint
-from tests.web.browsing import Tab, chromium, opened
+from tests.web.browsing import Tab, opened
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 REASON = "document.getElementById('token-reason').textContent"
 OPEN = "document.getElementById('token').open"
 
 
-@pytest.fixture
-async def browser() -> AsyncIterator[Browser]:
-    async with chromium() as browser:
-        yield browser
-
-
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="session")
 async def guarded(redis_url: str, feed: Feed) -> AsyncIterator[Gateway]:
     await feed.publish(quote(100.0), quote(200.0, symbol="ETH-USDT"))
     async with gateway_on(redis_url, auth={"secret": SECRET, "leeway_s": 0.0}) as gateway:

@@ -8,24 +8,21 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
+import pytest_asyncio
 from playwright.async_api import Browser
 
 from hub.instruments import Instrument
 from hub.model import Quote, Ticker
 from tests.gateway.kit import Feed, Gateway, head, quote, status, trade
-from tests.web.browsing import Tab, chromium, opened
+from tests.web.browsing import Tab, opened
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 ROWS, PER_S = 200, 20
 NONE = "\u2013"
 
 
-@pytest.fixture
-async def browser() -> AsyncIterator[Browser]:
-    async with chromium() as browser:
-        yield browser
-
-
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="session")
 async def tab(browser: Browser, gateway: Gateway) -> AsyncIterator[Tab]:
     async with opened(browser, gateway.http) as tab:
         yield tab

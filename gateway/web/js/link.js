@@ -16,6 +16,8 @@ class Link extends EventTarget {
   reason = "";
   retryAt = 0;
   received = 0;
+  /** Number of the connection. */
+  session = 0;
   #socket = null;
   #handlers = new Map();
   #wanted = new Map(); // name -> {count, rate}
@@ -216,6 +218,7 @@ class Link extends EventTarget {
   }
 
   #ready() {
+    this.session += 1;
     if (getToken() !== null) this.#beatSoon();
     this.#become("open");
     this.#plan();

@@ -26,15 +26,15 @@ export class Trades {
         h("thead", {}, h("tr", {}, ...HEAD.map((text) => h("th", { scope: "col", text })))), this.body), this.note));
     this.#stops = [
       link.listen("trade", (m) => m.symbol === symbol && this.#add([m])),
-      link.listen("ack", (m) => this.#acked(m)),
-      link.listen("gap", (m) => m.channel.startsWith("trade:") && split(m.channel)[2] === symbol && this.#load()),
+      link.listen("ack", (m) => m.op === "subscribe" && this.#about(m, (venue) => this.#acked(m.channel, venue))),
+      link.listen("gap", (m) => this.#about(m, (venue) => this.#load(venue))),
       link.want([`trade:*:${symbol}`]),
     ];
-    this.#load();
   }
 
   #stops;
   #own = new Map(); // channel -> release
+  #loaded = new Map(); // venue -> the connection on which it was
   #abort = new AbortController();
 
   stop() {
@@ -53,20 +53,32 @@ export class Trades {
     redraw(this);
   }
 
-  // A channel subscribed by its own name can be continued behind its last id; one of a pattern cannot.
-  #acked(message) {
-    const [kind, venue, symbol] = split(message.channel);
-    if (kind !== "trade" || symbol !== this.symbol || venue === "*" || message.op !== "subscribe") return;
-    if (!this.#own.has(message.channel)) this.#own.set(message.channel, link.want([message.channel]));
+  /** Call `act(venue)` where a message is about one of the channels shown here. */
+  #about({ channel }, act) {
+    const [kind, venue, symbol] = split(channel);
+    if (kind === "trade" && symbol === this.symbol && venue !== "*") act(venue);
   }
 
-  async #load() {
+  // The stream is there: what came before it is asked for now, so that nothing is between the two. A channel that was
+  // continued brings that itself; only one that is subscribed by its own name can be.
+  #acked(channel, venue) {
+    if (!this.#own.has(channel)) this.#own.set(channel, link.want([channel]));
+    const known = this.#loaded.get(venue);
+    this.#loaded.set(venue, link.session);
+    if (known === link.session || (known !== undefined && link.resumes(channel))) return;
+    this.#load(venue);
+  }
+
+  async #load(venue) {
     try {
       const path = `/v1/trades/${encodeURIComponent(this.symbol)}`;
-      const { venues } = await get(path, { limit: SHOWN }, this.#abort.signal);
-      const found = venues.flatMap(({ venue, trades }) => trades.map((trade) => ({ ...trade, venue })));
-      // What the stream brought meanwhile may be newer than the answer: both, each once.
-      const merged = new Map([...found, ...this.all].map((trade) => [`${trade.venue} ${trade.id}`, trade]));
+      const { venues } = await get(path, { venue, limit: SHOWN }, this.#abort.signal);
+      const found = venues.flatMap(({ trades }) => trades.map((trade) => ({ ...trade, venue })));
+      // What the stream brought meanwhile may be newer than the answer: both, each once. Nothing older is kept: there
+      // may be a hole before the answer.
+      const first = found[0]?.id;
+      const kept = this.all.filter((trade) => trade.venue !== venue || !first || compare(trade.id, first) > 0);
+      const merged = new Map([...found, ...kept].map((trade) => [`${trade.venue} ${trade.id}`, trade]));
       this.seen.clear();
       this.all = [];
       this.fresh = [];
@@ -74,6 +86,7 @@ export class Trades {
       this.#add([...merged.values()].sort((a, b) => a.ts_recv - b.ts_recv || compare(a.id, b.id)));
     } catch (error) {
       if (error.name === "AbortError") return;
+      this.#loaded.delete(venue);
       this.note.textContent = error.message;
     }
   }
