@@ -148,7 +148,8 @@ class Inputs:
 
     def _refuse(self, topic: Input, error: Exception) -> None:
         self.unreadable += 1
-        logger.warning("unreadable message channel=%s error=%s", topic.name, error)
+        if self.unreadable & (self.unreadable - 1) == 0:  # the first, and fewer and fewer
+            logger.warning("unreadable message channel=%s count=%d error=%s", topic.name, self.unreadable, error)
 
     def gap(self, topic: Input, last: Position, joined: Joined) -> None:
         if topic.kind == "trade" and topic.source is not None:
