@@ -38,7 +38,7 @@ async def test_quotes_rates_and_candles_and_a_quota_that_survives(tmp_path: Path
         # SYMBOL_SEARCH for MSFT was not recorded: it is known from the list that somebody fetched before.
         row = {"venue": "alphavantage", "venue_symbol": "MSFT", "symbol": "MSFT", "kind": "equity", "base": "MSFT",
                "quote": "USD", "name": "Microsoft"}  # fmt: skip
-        await hub.redis.hset("md:instruments:alphavantage", "MSFT", json.dumps(row))  # type: ignore[misc]
+        await hub.redis.hset("md:instruments:alphavantage", "MSFT", json.dumps(row))
         await hub.gateway()
         feed = await hub.feed(wait=False)
 
@@ -85,7 +85,7 @@ async def test_candles_of_a_paid_plan(tmp_path: Path, redis_url: str) -> None:
         await hub.venue()
         row = {"venue": "alphavantage", "venue_symbol": "MSFT", "symbol": "MSFT", "kind": "equity", "base": "MSFT",
                "quote": "USD"}  # fmt: skip
-        await hub.redis.hset("md:instruments:alphavantage", "MSFT", json.dumps(row))  # type: ignore[misc]
+        await hub.redis.hset("md:instruments:alphavantage", "MSFT", json.dumps(row))
         log = "{md:candle.1m:alphavantage:MSFT}:log"
 
         async def all_candles() -> bool:
@@ -98,7 +98,7 @@ async def test_candles_of_a_paid_plan(tmp_path: Path, redis_url: str) -> None:
 
         async def live() -> bool:
             state = json.loads(await hub.redis.get("md:status:alphavantage:*") or b"{}")
-            return state.get("state") == "live"
+            return bool(state.get("state") == "live")
 
         await until(live, "the feed answers again")
         entries: Any = await hub.redis.xrange(log)

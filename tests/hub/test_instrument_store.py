@@ -18,9 +18,9 @@ async def store(redis_url: str) -> AsyncIterator[InstrumentStore]:
         yield InstrumentStore(client, KEYS)
 
 
-def row(symbol: str, **fields: float) -> Instrument:
+def row(symbol: str, tick_size: float | None = None) -> Instrument:
     return Instrument(
-        venue="v", venue_symbol=symbol.lower(), symbol=symbol, kind="spot", base=symbol, quote="USD", **fields
+        venue="v", venue_symbol=symbol.lower(), symbol=symbol, kind="spot", base=symbol, quote="USD", tick_size=tick_size,
     )  # fmt: skip
 
 
@@ -86,7 +86,7 @@ async def test_everything_is_bounded(store: InstrumentStore) -> None:
 
 async def test_a_row_that_nobody_can_read_is_written_again(store: InstrumentStore) -> None:
     await put(store, 5, row("A"))
-    await store.client.hset(KEYS.instruments("v"), "A", b"garbage")  # type: ignore[misc]
+    await store.client.hset(KEYS.instruments("v"), "A", b"garbage")
     assert await store.load("v") == {}
     await put(store, 9, row("A"))
     assert list(await store.load("v")) == ["A"]
