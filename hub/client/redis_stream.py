@@ -1,7 +1,7 @@
 """One stream straight from Redis: the bus's messages in a bounded queue, and how good they are.
 
-The rules for readers are applied here: a missing pulse makes a venue `down`, statuses are followed unasked, and a
-connection to Redis that does not come back within a second is told. When the consumer is slow the queue fills; what
+Statuses are followed unasked, and a connection to Redis that does not come back within a second is told
+(hub/client/redis_health.py judges). When the consumer is slow the queue fills; what
 does not fit is dropped, and read again (state kinds: the newest; events: from the log, behind the last id that was
 queued) once the consumer has emptied it.
 """
@@ -18,17 +18,15 @@ import msgspec
 
 from hub.bus import Bus
 from hub.client.items import NOT_SUBSCRIBED, Gap, Item
-from hub.client.states import made_here
+from hub.client.redis_health import Health, Reading
 from hub.directory import Directory, is_pattern, patterns_of
 from hub.errors import RedisUnavailable
 from hub.join import NOTHING, Joined, events_in
-from hub.keys import VENUE_WIDE, Channel, Keys, channel_name, parse_channel
-from hub.link import RedisReplyError, pack
+from hub.keys import VENUE_WIDE, Keys, channel_name, parse_channel
+from hub.link import pack
 from hub.log import mask_url
-from hub.model import Book, State, Status, decode, is_event
+from hub.model import Book, State, decode, is_event
 from hub.position import Position, follows, format_position, parse_position, position_in
-from hub.topic import Topic
-from hub.venues import state_of
 
 __all__ = ["RedisStream"]
 
@@ -39,29 +37,9 @@ QUEUE_MAX: Final = 10_000
 PAGE: Final = 5000
 #: Items handed out at once.
 BATCH: Final = 256
-PULSE_EVERY_S = 0.5
-#: Redis that does not answer about pulses for so long is given up, and connected to again.
-SILENT_S = 5.0
 GRACE_S = 1.0
 BACKOFF_FIRST_S, BACKOFF_MAX_S = 0.1, 2.0
-NEVER_PUBLISHED = "nothing was published here yet"
 LOST = "the connection to Redis is lost"
-
-
-class _Reading(Topic):
-    """A channel of this stream. `queued`: position of what was queued last; `read`: joined, else its messages wait in
-    Redis. `unbased`: a book before its first snapshot. `told`: state the consumer knows of."""
-
-    __slots__ = ("channel", "data", "due", "held", "queued", "read", "seen", "told", "unbased")
-
-    def __init__(self, name: str, keys: Keys) -> None:
-        super().__init__(name, keys)
-        self.channel = parse_channel(name)
-        self.queued: Position | None = None
-        self.read = self.data = self.unbased = self.seen = False
-        self.told: State = "live"
-        self.due = 0.0
-        self.held: bytes | None = None
 
 
 class RedisStream:
@@ -84,16 +62,14 @@ class RedisStream:
         self._after = {name: parse_position(place) for name, place in after.items()}
         self._every_s = 1 / max_rate if max_rate is not None else 0.0
         self._patience_s = patience_s
-        self._bus: Bus[_Reading] = Bus(url, keys, _Reading, self)
+        self._bus: Bus[Reading] = Bus(url, keys, Reading, self)
         self._directory = Directory()
-        self._readings: dict[str, _Reading] = {}
-        self._statuses: dict[str, Status] = {}
-        self._followed: dict[str, _Reading] = {}
-        self._pulses: dict[str, bool] = {}
-        self._lost = ""
-        self._queue: deque[tuple[_Reading, bytes] | Item] = deque()
-        self._dropped: dict[_Reading, None] = {}
-        self._pages: deque[_Reading] = deque()
+        self._readings: dict[str, Reading] = {}
+        self._followed: dict[str, Reading] = {}
+        self._health = Health(self._bus, self._readings, self._append)
+        self._queue: deque[tuple[Reading, bytes] | Item] = deque()
+        self._dropped: dict[Reading, None] = {}
+        self._pages: deque[Reading] = deque()
         self._paging: asyncio.Task[None] | None = None
         self._wake = asyncio.Event()
         self._loop = asyncio.get_running_loop()
@@ -120,7 +96,7 @@ class RedisStream:
 
     def state(self, channel: str) -> tuple[State, str]:
         reading = self._readings.get(channel)
-        return self._state(reading) if reading is not None else ("down", self._lost or NOT_SUBSCRIBED)
+        return self._health.state(reading) if reading is not None else ("down", self._health.lost or NOT_SUBSCRIBED)
 
     async def close(self) -> None:
         if self._grace is not None:
@@ -142,7 +118,7 @@ class RedisStream:
             self._catch_up()
         return items
 
-    def _decoded(self, reading: _Reading, payload: bytes) -> list[Item]:
+    def _decoded(self, reading: Reading, payload: bytes) -> list[Item]:
         try:
             message = decode(payload)
         except msgspec.DecodeError as error:
@@ -159,16 +135,15 @@ class RedisStream:
 
     async def _run(self) -> None:
         await self._start()
+        names = [*self._names, *(name for p in sorted(self._patterns) for name in self._directory.match(p))]
         try:
-            for name in self._names:
+            await self._health.look({parse_channel(name).venue for name in names})
+            for name in names:
                 self._add(name, self._after.get(name))
-            for pattern in sorted(self._patterns):
-                for name in self._directory.match(pattern):
-                    self._add(name, self._after.get(name))
             self._started = True
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._bus.run())
-                tasks.create_task(self._watch())
+                tasks.create_task(self._health.watch())
         finally:
             for reading in self._readings.values():
                 reading.read = False
@@ -200,18 +175,18 @@ class RedisStream:
             if not topic.data:
                 self._bus.join(topic, partial(self._status_read, topic))
 
-    def _status_read(self, topic: _Reading, joined: Joined) -> None:
+    def _status_read(self, topic: Reading, joined: Joined) -> None:
         if joined.payloads and not topic.read and (topic.last is None or (joined.upto or NOTHING) >= topic.last):
             topic.last = joined.upto
-            self._note(joined.payloads[-1])
+            self._health.note(joined.payloads[-1])
 
     # joining
 
-    def _join(self, reading: _Reading, after: Position | None) -> None:
+    def _join(self, reading: Reading, after: Position | None) -> None:
         reading.read = False
         self._bus.join(reading, partial(self._joined, reading, after), after)
 
-    def _joined(self, reading: _Reading, after: Position | None, joined: Joined) -> None:
+    def _joined(self, reading: Reading, after: Position | None, joined: Joined) -> None:
         if reading.last is not None and joined.upto is not None and joined.upto < reading.last and joined.based:
             # The stream is ahead of what was read: read again, from there.
             if after is None and reading.event and not reading.book:
@@ -227,12 +202,12 @@ class RedisStream:
             self._gap(reading, after, joined)
             return
         if reading.kind == "status" and joined.payloads:
-            self._note(joined.payloads[-1])
+            self._health.note(joined.payloads[-1])
         reading.unbased = reading.unbased or not joined.based
         for payload in joined.payloads:
             self._put(reading, payload)
 
-    def _gap(self, reading: _Reading, last: Position, joined: Joined) -> None:
+    def _gap(self, reading: Reading, last: Position, joined: Joined) -> None:
         following = position_in(joined.payloads[0], reading.head) if joined.payloads else None
         self._append(Gap(reading.name, format_position(last), format_position(following) if following else None))
         reading.unbased = not joined.based
@@ -276,10 +251,10 @@ class RedisStream:
 
     # hub.topic.Listener
 
-    def received(self, batch: list[tuple[_Reading, bytes]]) -> None:
+    def received(self, batch: list[tuple[Reading, bytes]]) -> None:
         for reading, payload in batch:
             if reading.kind == "status":
-                self._note(payload, reading)
+                self._health.note(payload, reading)
             if not reading.read or reading in self._dropped:
                 continue
             position = position_in(payload, reading.head)
@@ -287,9 +262,9 @@ class RedisStream:
                 continue
             self._put(reading, payload, position)
 
-    def gap(self, topic: _Reading, last: Position, joined: Joined) -> None:
+    def gap(self, topic: Reading, last: Position, joined: Joined) -> None:
         if topic.kind == "status" and joined.payloads:
-            self._note(joined.payloads[-1], topic)
+            self._health.note(joined.payloads[-1], topic)
         if topic.data and topic.read and topic not in self._dropped:
             self._gap(topic, last, joined)
 
@@ -307,7 +282,7 @@ class RedisStream:
         if self._grace is not None:
             self._grace.cancel()
             self._grace = None
-        self._lost = ""
+        self._health.lost = ""
 
     def disconnected(self, reason: str) -> None:
         if self._grace is None and self._started:
@@ -315,17 +290,17 @@ class RedisStream:
 
     def _tell_lost(self) -> None:
         self._grace = None
-        self._lost = LOST
-        self._tell_all()
+        self._health.lost = LOST
+        self._health.tell_all()
 
     # the queue
 
-    def _put(self, reading: _Reading, payload: bytes, position: Position | None = None) -> None:
+    def _put(self, reading: Reading, payload: bytes, position: Position | None = None) -> None:
         if reading in self._dropped:
             return
         if not reading.seen:
             reading.seen = True
-            self._tell(reading)
+            self._health.tell(reading)
         if self._every_s and not reading.event:
             now = self._loop.time()
             if reading.held is not None or now < reading.due:
@@ -341,88 +316,12 @@ class RedisStream:
         reading.queued = position or position_in(payload, reading.head)
         self._append((reading, payload))
 
-    def _release(self, reading: _Reading) -> None:
+    def _release(self, reading: Reading) -> None:
         payload, reading.held = reading.held, None
         reading.due = 0.0
         if payload is not None:
             self._put(reading, payload)
 
-    def _append(self, entry: tuple[_Reading, bytes] | Item) -> None:
+    def _append(self, entry: tuple[Reading, bytes] | Item) -> None:
         self._queue.append(entry)
         self._wake.set()
-
-    # how good it is
-
-    def _note(self, payload: bytes, topic: _Reading | None = None) -> None:
-        """Note a status. One that is news (`topic`) is an item of the stream where it affects a channel of it."""
-        try:
-            status = msgspec.json.decode(payload, type=Status)
-        except msgspec.DecodeError as error:
-            logger.warning("unreadable status error=%s", error)
-            return
-        self._statuses[channel_name("status", status.venue, status.symbol)] = status
-        about = [r for r in self._readings.values() if r.venue == status.venue and _covers(status, r.channel)]
-        if status.state != "live":
-            for reading in about:
-                if reading.kind in {"quote", "depth", "book"} and status.symbol != VENUE_WIDE:
-                    reading.seen = False  # withdrawn with its book, until something comes again
-        if topic is None:
-            return
-        for reading in about:
-            reading.told = self._state(reading)[0]
-        if about and not topic.data:
-            self._append(status)
-
-    def _state(self, reading: _Reading) -> tuple[State, str]:
-        if self._lost:
-            return "down", self._lost
-        channel = reading.channel
-        wide = self._statuses.get(channel_name("status", channel.venue, VENUE_WIDE))
-        own = self._statuses.get(channel_name("status", channel.venue, channel.symbol))
-        alive = self._pulses.get(channel.venue, False)
-        state, reason = state_of(
-            channel.kind, alive, wide, None if channel.symbol == VENUE_WIDE else own, present=reading.seen
-        )
-        if state == "live" and not reading.seen:
-            return ("resyncing", "there is no value at the moment") if reading.last else ("down", NEVER_PUBLISHED)
-        return state, reason
-
-    def _tell(self, reading: _Reading) -> None:
-        if not self._lost and reading.venue not in self._pulses:
-            return  # before the first look at its pulse nobody can tell
-        state, reason = self._state(reading)
-        if state != reading.told:
-            reading.told = state
-            self._append(made_here(reading.channel, state, reason))
-
-    def _tell_all(self) -> None:
-        for reading in self._readings.values():
-            if self._lost or reading.read:
-                self._tell(reading)
-
-    async def _watch(self) -> None:
-        """Look at the pulses, and tell what follows from them."""
-        while True:
-            if self._bus.connected:
-                await self._look()
-            await asyncio.sleep(PULSE_EVERY_S)
-
-    async def _look(self) -> None:
-        venues = sorted({reading.venue for reading in self._readings.values()})
-        try:
-            async with asyncio.timeout(SILENT_S):
-                pulses = await self._bus.call(
-                    *(pack("EXISTS", self._bus.keys.alive(venue)) for venue in venues), pack("PING")
-                )
-        except ConnectionError:
-            return
-        except TimeoutError:
-            self._bus.drop("no answer about pulses")
-            return
-        for venue, pulse in zip(venues, pulses[:-1], strict=True):
-            self._pulses[venue] = not isinstance(pulse, RedisReplyError) and bool(pulse)
-        self._tell_all()
-
-
-def _covers(status: Status, channel: Channel) -> bool:
-    return status.symbol in (VENUE_WIDE, channel.symbol)

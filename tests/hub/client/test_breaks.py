@@ -20,7 +20,7 @@ async def test_a_killed_gateway_costs_nothing(tmp_path: Path, redis_url: str, ch
     async with Feed(redis_url) as feed, Stack(tmp_path, redis_url, [], []) as stack:
         await feed.publish(trade(1))
         gateway = await stack.gateway()
-        async with Client(stack.rest) as hub, publish_trades(feed) as sent:
+        async with Client(stack.rest) as hub, publish_trades(feed, 0.02) as sent:
             stream = hub.stream(*channels)
             items = await collect(stream, lambda new: max(seqs(new), default=0) >= 50)
             for signum in (signal.SIGKILL, signal.SIGTERM):

@@ -18,13 +18,13 @@ async def test_streams_and_reads(tmp_path: Path, kind: str) -> None:
         async with rig(servers.url) as it, Client(servers.url) as hub:
             await it.lease.renew(it.publisher.epoch, b"{}")
             for symbol in SYMBOLS:
-                for item in (
+                for message in (
                     quote(1, symbol),
                     trade(1, symbol),
                     snapshot({1.0: 2.0}, symbol),
                     status("live", "", symbol),
                 ):
-                    it.publisher.publish(item)
+                    it.publisher.publish(message)
             await it.drained()
             stream = hub.stream("trade:venue:*", "quote:*:S3-X")
             left = {("trade", symbol) for symbol in SYMBOLS} | {("quote", "S3-X")}
