@@ -20,7 +20,8 @@ async def store(redis_url: str) -> AsyncIterator[InstrumentStore]:
 
 def row(symbol: str, tick_size: float | None = None) -> Instrument:
     return Instrument(
-        venue="v", venue_symbol=symbol.lower(), symbol=symbol, kind="spot", base=symbol, quote="USD", tick_size=tick_size,
+        venue="v", venue_symbol=symbol.lower(), symbol=symbol, kind="spot", base=symbol, quote="USD",
+        tick_size=tick_size,
     )  # fmt: skip
 
 
