@@ -178,7 +178,7 @@ class Gateway:
 
 def unchunked(body: bytes) -> bytes:
     """Return what chunks hold; ValueError where the last one is missing."""
-    found = []
+    found: list[bytes] = []
     while True:
         size, _, rest = body.partition(b"\r\n")
         length = int(size, 16)
