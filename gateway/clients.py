@@ -184,9 +184,12 @@ class Clients:
         self._held[subscriber] = None
 
     def drain(self, subscriber: Subscriber) -> None:
+        held = subscriber.held
         books = subscriber.drain(time.monotonic())
         if subscriber.held is None:
             self._held.pop(subscriber, None)
+            if held is not None:
+                self.fanout.conflated += held.skipped
             if books:
                 self.joins.again(subscriber, books)
             self.joins.pump(subscriber)

@@ -52,7 +52,7 @@ class Fanout:
 
     def __init__(self, keeper: StatusKeeper, clock: Callable[[], float] = time.perf_counter) -> None:
         self.keeper = keeper
-        self.messages = self.writes = 0
+        self.messages = self.writes = self.conflated = 0
         self.stopwatch = Stopwatch()
         self._clock = clock
         self._loop: asyncio.AbstractEventLoop | None = None

@@ -60,6 +60,7 @@ class GatewayCollector(Collector):
         yield _counter("clients_idle_closed", "Clients closed because nothing was heard from them", clients.idle_closed)
         yield _counter("messages", "Messages from the bus that were fanned out", fanout.messages)
         yield _counter("writes", "Socket writes of the fan-out", fanout.writes)
+        yield _counter("conflated", "Messages that a newer one replaced for a client", fanout.conflated)
         yield _counter("converted", "Messages made into msgpack or compressed", clients.encodings.made)
         yield _counter("refused", "Requests, connects and tokens that were refused", runtime.guard.refused)
         yield _counter("gaps", "Resumes that the log could not serve", runtime.joins.gaps)

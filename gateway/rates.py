@@ -77,6 +77,7 @@ class Rated(Subscriber):
             return
         waiting, self.due = self.due is not None, data
         if waiting:
+            self._fanout.conflated += len(self.readers)
             return
         wait_s = self._sent_at + 1 / self.rate - self._clock()
         loop = asyncio.get_running_loop()

@@ -44,10 +44,11 @@ class Held:
     """What a client that does not read will need: events in order, and where each channel stood.
 
     `since` is the loop's time in s. `marks`: position (or newest written frame) per event channel. `counts`: messages
-    of each channel up to the pause. `books`: messages left out of books that begin anew.
+    of each channel up to the pause. `books`: messages left out of books that begin anew. `skipped`: messages of state
+    kinds, known at the end.
     """
 
-    __slots__ = ("books", "counts", "full", "marks", "queue", "since", "size")
+    __slots__ = ("books", "counts", "full", "marks", "queue", "since", "size", "skipped")
 
     def __init__(self, since: float) -> None:
         self.since = since
@@ -57,6 +58,7 @@ class Held:
         self.marks: dict[Channel, Position | bytes] = {}
         self.counts: dict[Channel, int] = {}
         self.books: dict[Channel, int] = {}
+        self.skipped = 0
 
     def add(self, channel: Channel, owed: int) -> None:
         """Note where a channel stands; `owed` of its messages were still to be sent."""
@@ -221,6 +223,7 @@ class Subscriber:
                     skipped[channel.name] = missed - 1
             channel.enter(self)
         if skipped:
+            held.skipped = sum(skipped.values())
             newest.insert(0, frame(Lagging(action="conflated", channels=skipped, paused_ms=paused_ms)))
         if held.books:
             lost = {channel.name: count for channel, count in held.books.items()}
