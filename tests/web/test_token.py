@@ -70,3 +70,12 @@ async def test_an_ended_token_is_asked_for_again(browser: Browser, guarded: Gate
         await tab.shows("binance", "ETH-USDT", "live")
         assert not await tab.page.locator("#banner").is_visible()
         assert tab.complained(away=True) == []
+
+
+async def test_a_token_for_something_else_is_said_to_be_so(browser: Browser, guarded: Gateway) -> None:
+    async with opened(browser, guarded.http) as tab:
+        await tab.go()
+        await tab.holds(OPEN)
+        await show(tab, mint("trade:okx:ETH-USDT"))
+        await tab.holds("document.querySelector('.empty').textContent.includes('token does not allow')")
+        assert await tab.page.locator("tbody[data-symbol]").count() == 0 and tab.complained() == []

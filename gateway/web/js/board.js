@@ -204,6 +204,9 @@ export function showBoard(root) {
   const stops = [
     market.watch(touch),
     ticks.onTicks((symbol) => groups.get(symbol)?.lines.forEach((line) => line.group.touch(line))),
+    link.listen("error", (message) => {
+      if (message.channel === "quote:*:*") empty.textContent = message.detail; // the token does not allow any
+    }),
     link.want(["quote:all:*", "quote:*:*"], QUOTE_RATE),
     link.want(["ticker:*:*"], TICKER_RATE),
     every(500, () => {
