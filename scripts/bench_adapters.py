@@ -424,6 +424,8 @@ def main() -> None:
                 results.append(VenueResult(adapter, recordings, options.cryptofeed))
             else:
                 print(f"{venue}: no session", file=sys.stderr)
+    gc.collect()
+    gc.freeze()  # recordings are no part of a feed: collections, also those within a run, pass them by on both sides
     for _ in range(options.rounds):
         for result in results:
             result.round()

@@ -152,6 +152,8 @@ async def _serve(job: dict[str, Any]) -> None:
         if line.strip() == "check":
             for player in players:
                 await player.check()
+            gc.collect()
+            gc.freeze()  # as in bench_adapters.py
             answer: Any = [player.wanted for player in players]
         else:
             answer = [await player.play() if player.wanted else 0.0 for player in players]
