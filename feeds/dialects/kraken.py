@@ -75,8 +75,10 @@ class _Book:
     def __init__(self, depth: int) -> None:
         self.depth = depth
         self.sides: tuple[dict[str, str], dict[str, str]] = ({}, {})
+        self.at = ""
 
     def apply(self, item: _Item) -> None:
+        self.at = item.timestamp
         for place, (side, levels) in enumerate(zip(self.sides, (item.bids, item.asks), strict=True)):
             for level in levels:
                 price, size = bytes(level.price).decode(), bytes(level.qty).decode()
@@ -90,14 +92,14 @@ class _Book:
     def best(self, place: int) -> list[tuple[str, str]]:
         return sorted(self.sides[place].items(), key=lambda level: float(level[0]), reverse=place == 0)
 
-    def told(self, symbol: str, at: str) -> bytes:
-        """Return the frame of a snapshot."""
+    def told(self, symbol: str) -> bytes:
+        """Return the frame of a snapshot, with the time of the book: a later one would lie behind what follows."""
         bids, asks = self.best(0), self.best(1)
         parts = [text.replace(".", "").lstrip("0") for level in asks[:10] + bids[:10] for text in level]
         rows = [",".join(f'{{"price":{price},"qty":{size}}}' for price, size in side) for side in (bids, asks)]
         return (
             f'{{"channel":"book","type":"snapshot","data":[{{"symbol":"{symbol}","bids":[{rows[0]}],"asks":[{rows[1]}],'
-            f'"checksum":{zlib.crc32("".join(parts).encode())},"timestamp":"{at}"}}]}}'
+            f'"checksum":{zlib.crc32("".join(parts).encode())},"timestamp":"{self.at}"}}]}}'
         ).encode()
 
 
@@ -181,8 +183,8 @@ class KrakenDialect(Dialect):
 
     def snapshot(self, symbol: str) -> bytes | None:
         """Return the frame that a book begins with; None where it is not known, or is yet to be played."""
-        book, track = self._books.get(symbol), self._tracks.get(symbol)
-        return book.told(symbol, text_of(track.now())) if book is not None and track is not None else None
+        book = self._books.get(symbol)
+        return book.told(symbol) if book is not None else None
 
     def depth(self, symbol: str, asked: int) -> int:
         """Return the depth in which the book of `symbol` is told."""

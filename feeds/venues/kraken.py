@@ -354,7 +354,8 @@ class Kraken(Adapter):
             if at is not None and at < last:
                 del self._book_at[item.symbol]
                 return [BookGap(instrument, f"a book message of {at} after one of {last}", ts_recv)]
-        self._book_at[item.symbol] = at or 0
+        # Whose clock a snapshot goes by is not documented: updates are compared with updates.
+        self._book_at[item.symbol] = 0 if snapshot else at or 0
         window = self._window(item) if snapshot else None
         texts = (bid_texts, ask_texts)
         return [BookUpdate(instrument, snapshot, bids, asks, at, ts_recv, True, True, (), item.checksum, texts, window)]

@@ -359,6 +359,15 @@ def test_a_book_goes_by_its_times_and_is_subscribed_again_once() -> None:
     assert isinstance(adapter.receive(book(*asks(1), kind="snapshot", at=early), 6)[0], BookUpdate)
 
 
+def test_a_snapshot_says_nothing_of_the_times_that_follow() -> None:
+    adapter = Kraken([BTC])
+    adapter.receive(book(*asks(1), kind="snapshot", at="2026-08-02T03:35:52.07Z"), 1)
+    first, second = "2026-08-02T03:35:52.02Z", "2026-08-02T03:35:52.03Z"
+    for at in (first, second):
+        assert isinstance(adapter.receive(book(("asks", "1.0", "1.0"), at=at), 2)[0], BookUpdate)
+    assert isinstance(adapter.receive(book(("asks", "1.0", "1.0"), at=first), 3)[0], BookGap)
+
+
 def test_a_broken_book_costs_no_other(tmp_path: Path) -> None:
     frames = [
         book(*asks(3), kind="snapshot").decode(),
@@ -615,6 +624,8 @@ async def test_the_replay_server_answers_each_symbol_and_late_clients_get_the_bo
             naive.apply(pairs(item["bids"]), pairs(item["asks"]))
             assert naive.numbers() == naive_books(OWN)["BTC/USD"][-1]
             assert naive.checksum() == int(item["checksum"])
+            last = json.loads(rows_of(OWN)[book_lines(OWN)[-1]]["raw"])
+            assert item["timestamp"] == last["data"][0]["timestamp"]
             await late.send('{"method":"ping","req_id":5}')
             (pong,) = await heard(late, 1)
             assert (pong["method"], pong["req_id"]) == ("pong", "5")
