@@ -196,6 +196,9 @@ class Coinbase(Adapter):
 
     # subscriptions
 
+    def learn(self, instruments: Sequence[Instrument]) -> bool:
+        return self._products.learn(instruments)
+
     def venue_channels(self, subs: Sequence[Subscription]) -> list[str]:
         return list(dict.fromkeys(f"{self.channels[sub.kind]}:{product_of(sub.instrument)}" for sub in subs))
 

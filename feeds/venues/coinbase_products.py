@@ -30,15 +30,30 @@ class Products:
         self.venue = venue
         self.rows: dict[str, tuple[Instrument, ...]] = {}
         """product -> the instruments it is the data of: two where an alias is wanted beside its product"""
-        for row in instruments:
-            name = product_of(row)
-            self.rows[name] = (*self.rows.get(name, ()), row)
-        self._sizes = {row.symbol: SizesOf(row.contract_size) for row in instruments if row.contract_size != 1}
+        self._sizes: dict[str, SizesOf] = {}
+        self._know(instruments)
         self.now = 0
         self._live: dict[str, Instrument | None] = {}
         """products with a good book -> the one instrument whose sizes need no conversion, where that is so"""
         self._awaited: dict[str, int] = {}
         self._acked: set[str] = set()
+
+    def _know(self, instruments: Sequence[Instrument]) -> None:
+        for row in instruments:
+            name = product_of(row)
+            self.rows[name] = (*self.rows.get(name, ()), row)
+            if row.contract_size != 1:
+                self._sizes[row.symbol] = SizesOf(row.contract_size)
+
+    def learn(self, instruments: Sequence[Instrument]) -> bool:
+        """Know `instruments` too; False where one shares a product with another that is known.
+
+        Its snapshot has come already, and no second one would.
+        """
+        if not self.rows.keys().isdisjoint(map(product_of, instruments)):
+            return False
+        self._know(instruments)
+        return True
 
     # subscriptions
 

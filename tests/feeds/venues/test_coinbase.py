@@ -452,6 +452,16 @@ def test_a_usdc_product_is_the_usd_one() -> None:
     assert [e.symbol for e in alone if isinstance(e, Trade)] == ["BTC-USDC"]
 
 
+@pytest.mark.parametrize("adapter", [Coinbase([BTC]), CoinbaseExchange([BTC])])
+def test_products_are_learnt_unless_their_snapshot_has_come_for_another(adapter: Coinbase) -> None:
+    assert not adapter.learn([USDC])
+    assert adapter.learn([ETH])
+    requests = [json.loads(bytes(each)) for each in adapter.subscribe([Subscription("trade", ETH)])]
+    assert any("ETH-USD" in request.get("product_ids", []) for request in requests)
+    payload = frame("market_trades", 0, {"type": "update", "trades": [trade(1, "ETH-USD"), trade(2)]})
+    assert sorted(e.symbol for e in adapter.receive(payload, 1) if isinstance(e, Trade)) == ["BTC-USD", "ETH-USD"]
+
+
 def test_answers_name_all_channels_so_far_and_are_told_once() -> None:
     adapter = Coinbase([BTC, ETH])
     one = {"subscriptions": {"market_trades": ["BTC-USD"]}}
