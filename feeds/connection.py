@@ -28,6 +28,8 @@ ACK_TIMEOUT_S = 10.0
 ACK_TRIES = 3
 CHECK_S = 1.0
 OPEN_TIMEOUT_S = 10.0
+#: Who was not let in by then tries anew: the venue may leave the connection open.
+LOGIN_TIMEOUT_S = 20.0
 
 #: What begins the events of a frame that is about the connection itself.
 _ANSWERS = frozenset({Acked, Refused, Rotate, LoggedIn, Send})
@@ -71,6 +73,8 @@ class Connection:
         self._note(self.subs)
         self._outbox = Outbox()
         self._subscribing = False
+        self._login_until = float("inf")
+        self._verdict = ""
         self._sent_at = 0.0
         self._socket: ClientConnection | None = None
         self._logged_errors = 0
@@ -171,7 +175,7 @@ class Connection:
                 self._socket, self.open, self.since = socket, True, time.time_ns()
                 return await self._serve(socket)
         except ConnectionClosed as error:
-            return f"connection closed: {error}"
+            return self._verdict or f"connection closed: {error}"
         except (OSError, TimeoutError, InvalidHandshake, InvalidURI) as error:
             return f"cannot connect to {self.url}: {str(error) or type(error).__name__}"
         finally:
@@ -188,7 +192,10 @@ class Connection:
         login = self.adapter.login()
         for frame in login:
             self._outbox.put(frame)
-        if not login:
+        if login:
+            self._login_until = time.monotonic() + LOGIN_TIMEOUT_S
+            self._verdict = "the venue did not answer the login"
+        else:
             self._ask(self.subs)
         helpers = [asyncio.create_task(self._send(socket)), asyncio.create_task(self._keep())]
         try:
@@ -233,6 +240,7 @@ class Connection:
             elif kind is Send:
                 self._outbox.put(event.frame, urgent=True)  # type: ignore[union-attr]
             elif kind is LoggedIn:
+                self._login_until, self._verdict = float("inf"), ""
                 self._ask(self.subs)
 
     def _acked(self, channels: Iterable[str], now: int) -> None:
@@ -254,6 +262,8 @@ class Connection:
         names = list(channels)
         self.pipeline.counters["subscriptions_refused"] += max(1, len(names))
         log.warning("venue refused venue=%s channels=%d reason=%s", self.adapter.venue, len(names), reason)
+        if self._verdict:
+            self._verdict = f"the venue refused the login: {reason}"
         now = time.time_ns()
         for name in names:
             if name in self._channels:
@@ -313,6 +323,8 @@ class Connection:
                 frame = self.adapter.ping()
                 if frame is not None:
                     self._outbox.put(frame, urgent=True)
+            if now >= self._login_until:
+                await self.close()
             self._ask_again(now)
 
     def _ask_again(self, now: float) -> None:

@@ -2,7 +2,8 @@
 
 Documentation: https://docs.alpaca.markets/docs/streaming-market-data
 
-Frames are told in JSON; recorded msgpack frames are not played. Any key and secret that are not empty are accepted. A
+Frames are told in JSON, or in msgpack where the client's Content-Type says so; recorded msgpack frames are not played.
+Any key and secret that are not empty are accepted, once a path at a time: a second connection is refused with 406. A
 client gets of each array what it subscribed to. In a lap that is not told as recorded, times and ids of trades move.
 """
 
@@ -40,6 +41,8 @@ class AlpacaDialect(Dialect):
         self.rows: dict[tuple[str, str], Any] = {}
         """(path, symbol) -> what REST answers of it"""
         self.books: dict[str, tuple[dict[float, float], dict[float, float]]] = {}
+        self.places: dict[tuple[str, str], AlpacaConversation] = {}
+        """(path, key) -> the one connection that the venue allows it"""
 
     # recordings
 
@@ -99,7 +102,7 @@ class AlpacaDialect(Dialect):
         match = _PATH.fullmatch(path)
         if match is None:
             raise Refused("no such feed", 404)
-        return AlpacaConversation(self, crypto=match[2] is not None)
+        return AlpacaConversation(self, path, crypto=match[2] is not None)
 
     # REST
 
@@ -130,43 +133,63 @@ class AlpacaDialect(Dialect):
 class AlpacaConversation(Conversation):
     """One socket. Topics are `<channel>:<symbol>`; nothing is sent before the login."""
 
-    def __init__(self, dialect: AlpacaDialect, *, crypto: bool) -> None:
+    def __init__(self, dialect: AlpacaDialect, path: str, *, crypto: bool) -> None:
         super().__init__()
-        self._dialect = dialect
+        self._dialect, self._path = dialect, path
         self._channels = _CRYPTO if crypto else _STOCKS
-        self._known = False
+        self._place: tuple[str, str] | None = None
+        self._refused = ""
+
+    def asked(self, headers: Mapping[str, str]) -> None:
+        self.binary = headers.get("content-type") == "application/msgpack"
 
     def opened(self) -> list[bytes]:
-        return [_control("success", msg="connected")]
+        return [self._control("success", msg="connected")]
+
+    def closed(self) -> None:
+        if self._place is not None:
+            del self._dialect.places[self._place]
+
+    def tick(self) -> list[bytes]:
+        if self._refused:
+            raise Refused(self._refused)
+        return []
 
     def receive(self, message: bytes, binary: bool) -> list[bytes]:
         try:
-            request = msgspec.json.decode(message, type=_Json)
+            decode = msgspec.msgpack.decode if self.binary else msgspec.json.decode
+            request = decode(message, type=_Json)
         except (ValueError, RecursionError):
-            return [_failure(400, "invalid syntax")]
+            return [self._failure(400, "invalid syntax")]
         action = request.get("action")
         if action == "auth":
             return [self._login(request)]
-        if not self._known:
-            return [_failure(401, "not authenticated")]
+        if self._place is None:
+            return [self._failure(401, "not authenticated")]
         if action not in ("subscribe", "unsubscribe"):
-            return [_failure(400, "invalid syntax")]
+            return [self._failure(400, "invalid syntax")]
         return self._change(request, adds=action == "subscribe")
 
     def _login(self, request: _Json) -> bytes:
-        if self._known:
-            return _failure(403, "already authenticated")
+        if self._place is not None:
+            return self._failure(403, "already authenticated")
         if not request.get("key") or not request.get("secret"):
-            return _failure(402, "auth failed")
-        self._known = True
-        return _control("success", msg="authenticated")
+            self._refused = "auth failed"
+            return self._failure(402, self._refused)
+        place = (self._path, str(request["key"]))
+        if place in self._dialect.places:
+            self._refused = "connection limit exceeded"
+            return self._failure(406, self._refused)
+        self._place = place
+        self._dialect.places[place] = self
+        return self._control("success", msg="authenticated")
 
     def _change(self, request: _Json, *, adds: bool) -> list[bytes]:
         lists = {name: symbols for name, symbols in request.items() if name != "action"}
         if not all(isinstance(names, list) and {*map(type, names)} <= {str} for names in lists.values()):
-            return [_failure(400, "invalid syntax")]
+            return [self._failure(400, "invalid syntax")]
         if not lists.keys() <= set(self._channels):
-            return [_failure(410, "invalid subscribe action for this feed")]
+            return [self._failure(410, "invalid subscribe action for this feed")]
         frames: list[bytes] = []
         for channel, symbols in lists.items():
             for symbol in symbols:
@@ -186,7 +209,7 @@ class AlpacaConversation(Conversation):
         lists = {channel: current[channel] for channel in self._channels}
         if self._channels is _STOCKS:
             lists |= {"corrections": current["trades"], "cancelErrors": current["trades"]}
-        return _control("subscription", **lists)
+        return self._control("subscription", **lists)
 
     def _book(self, channel: str, symbol: str) -> list[bytes]:
         """Return the full book, where the recording has told one already."""
@@ -194,21 +217,31 @@ class AlpacaConversation(Conversation):
         if book is None:
             return []
         sides = {name: [{"p": p, "s": s} for p, s in side.items()] for name, side in zip("ba", book, strict=True)}
-        return [_encode([{"T": "o", "S": symbol, "t": _text(self._dialect.clock()), **sides, "r": True}])]
+        return [self._frame([{"T": "o", "S": symbol, "t": _text(self._dialect.clock()), **sides, "r": True}])]
 
     def render(self, topic: str, item: Item, data: bytes) -> bytes:
-        if len(item.reading.topics) == 1:
+        if len(item.reading.topics) == 1 and not self.binary:
             return data
         items = msgspec.json.decode(data, type=list[_Json])
-        return _encode([each for each in items if f"{_CHANNELS.get(each.get('T', ''))}:{each.get('S')}" == topic])
+        return self._frame([each for each in items if f"{_CHANNELS.get(each.get('T', ''))}:{each.get('S')}" == topic])
+
+    def _control(self, kind: str, **fields: Any) -> bytes:
+        return self._frame([{"T": kind, **fields}])
+
+    def _failure(self, code: int, text: str) -> bytes:
+        return self._control("error", code=code, msg=text)
+
+    def _frame(self, items: list[_Json]) -> bytes:
+        return msgspec.msgpack.encode([_stamped(item) for item in items]) if self.binary else _encode(items)
 
 
-def _control(kind: str, **fields: Any) -> bytes:
-    return _encode([{"T": kind, **fields}])
-
-
-def _failure(code: int, text: str) -> bytes:
-    return _control("error", code=code, msg=text)
+def _stamped(item: _Json) -> _Json:
+    """Return an item as msgpack has it: its time is an extension of that format."""
+    ts = _time(item)
+    if ts is None:
+        return item
+    seconds, ns = divmod(ts, 1_000_000_000)
+    return {**item, "t": msgspec.msgpack.Ext(-1, (ns << 34 | seconds).to_bytes(8, "big"))}
 
 
 def _time(item: _Json) -> int | None:

@@ -158,9 +158,15 @@ class Conversation(ABC):
     def render(self, topic: str, item: Item, data: bytes) -> bytes:
         """Return the frame that carries `data` of `item` to this client."""
 
+    def asked(self, headers: Mapping[str, str]) -> None:  # noqa: B027 - to most venues all clients are the same
+        """Read the headers (names in lower case) of the request that opens the connection."""
+
     def opened(self) -> list[bytes]:
         """Return the frames that greet a new connection."""
         return []
+
+    def closed(self) -> None:  # noqa: B027 - most venues keep no account of them
+        """Note that the connection is gone."""
 
     def tick(self) -> list[bytes]:
         """Return heartbeats in the venue's own form; called at the pace of pings. Refused cuts the connection."""

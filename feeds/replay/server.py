@@ -199,6 +199,7 @@ class ReplayServer:
             return self._rest(request.path, query, await request.read() if request.method == "POST" else None)
         try:
             conversation = self.dialect.conversation(request.path, query)
+            conversation.asked({name.lower(): value for name, value in request.headers.items()})
         except Refused as refused:
             return web.Response(status=refused.status, text=refused.reason)
         if len(self.clients) >= CLIENTS_MAX:
@@ -217,6 +218,7 @@ class ReplayServer:
             await client.serve(request)
         finally:
             self.clients.discard(client)
+            conversation.closed()
             for timer in timers:
                 timer.cancel()
         return socket

@@ -1,6 +1,8 @@
 """Alpaca end to end: login, a session in the documented shape on a real socket, the unchanged feed, a real Redis."""
 
+import json
 from pathlib import Path
+from typing import Any
 
 from tests.e2e.recorded import log_of, newest
 from tests.e2e.stack import Stack, until
@@ -12,10 +14,10 @@ async def test_crypto_from_the_venue_to_redis(tmp_path: Path, redis_url: str) ->
     expected = [
         (str(t["i"]), t["p"], t["s"], {"B": "buy", "S": "sell"}[t["tks"]]) for t, _, _ in alpaca_session.frames()
     ]
-    async with Stack(tmp_path, redis_url, [session], ["BTC-USD"], venue="alpaca") as hub:
+    async with Stack(tmp_path, redis_url, [session], ["BTC-USD", "AAPL"], venue="alpaca") as hub:
         hub.env |= {"ALPACA_KEY_ID": "a key of the test", "ALPACA_SECRET_KEY": "a secret of the test"}
         await hub.venue()
-        feed = await hub.feed()
+        feed = await hub.feed(wait=False)
 
         async def played() -> bool:
             return len(await log_of(hub.redis, "trade:alpaca:BTC-USD")) == len(expected)
@@ -27,6 +29,18 @@ async def test_crypto_from_the_venue_to_redis(tmp_path: Path, redis_url: str) ->
         assert (status["state"], status["reason"]) == ("live", "book rebuilt")
         quote = await newest(hub.redis, "quote:alpaca:BTC-USD")
         assert (quote["bid"], quote["ask"]) == (64000.0, 66000.0)
+
+        async def accepted() -> bool:
+            value: Any = await hub.redis.get("md:feed:alpaca")
+            return sorted((row["requested"], row["acked"]) for row in json.loads(value)["connections"]) == [
+                (2, 2),
+                (3, 3),
+            ]
+
+        await until(accepted, "every channel of either connection is there")
+        # A stock has no book, so nobody waits for one.
+        assert {row["state"] for row in await log_of(hub.redis, "status:alpaca:AAPL")} == {"live"}
+        assert "ready 1/1" in feed.logged()
         assert "connection lost" not in feed.logged()
         assert "of the test" not in feed.logged()
 
