@@ -150,7 +150,9 @@ class CandleReader:
         if parts is None or (self._source.whole is None and stored is not None and len(parts) < (stored.parts or 0)):
             assert stored is not None
             return stored
-        return _whole(parts[0]) if self._source.whole is not None else _joined(start, parts)
+        if self._source.whole is not None:
+            return _whole(parts[0])
+        return _joined(start, parts, self._length // (INTERVALS[self._source.base] * 1000))
 
     def _logged_in(self, low: int, high: int) -> list[int]:
         return self._starts[bisect_left(self._starts, low) : bisect_left(self._starts, high)]
@@ -193,10 +195,10 @@ class CandleReader:
 
 
 def _whole(candle: Candle) -> CandleRow:
-    return CandleRow(**{name: getattr(candle, name) for name in CandleRow.__struct_fields__ if name != "parts"})
+    return CandleRow(**{name: getattr(candle, name) for name in CandleRow.__struct_fields__ if hasattr(candle, name)})
 
 
-def _joined(start_ms: int, parts: list[Candle]) -> CandleRow:
+def _joined(start_ms: int, parts: list[Candle], parts_max: int) -> CandleRow:
     """Return the candle made of `parts`, oldest first; a sum is known where every part knows its own."""
     sums: dict[str, Any] = {name: _sum(getattr(part, name) for part in parts) for name in SUMS}
     volume = _sum(part.volume for part in parts) or 0.0
@@ -212,6 +214,7 @@ def _joined(start_ms: int, parts: list[Candle]) -> CandleRow:
         source="history",
         revision=sum(part.revision for part in parts),
         parts=len(parts),
+        parts_max=parts_max,
         **sums,
     )
 

@@ -25,7 +25,8 @@ class CandleRow(Struct, kw_only=True):
     """One closed candle. `start` is int ns UTC; volumes in base, notionals in quote units; null where not known.
 
     `source`: built from `trades`, given by the `venue`, or put together from `history`. `parts` is then the number of
-    shorter candles it is made of: an interval without trades has none, and neither has one that nobody recorded.
+    candles it is made of, `parts_max` how many would fit: an interval without trades has none, and neither has one that
+    nobody recorded. Which of the two a missing part is cannot be told.
     """
 
     start: int
@@ -46,6 +47,7 @@ class CandleRow(Struct, kw_only=True):
     source: Literal["trades", "venue", "history"]
     revision: int = 0
     parts: int | None = None
+    parts_max: int | None = None
 
 
 class StoredCandles:
@@ -54,6 +56,7 @@ class StoredCandles:
     def __init__(self, reader: Reader, channel: str, base_ms: int, length_ms: int) -> None:
         self._reader, self._channel, self._length = reader, channel, length_ms
         self._counted = base_ms < length_ms
+        self._parts_max = length_ms // base_ms
         self._rows = max(1, min(PAGE_ROWS, PAGE_STORED * base_ms // length_ms))
 
     async def begin(self) -> int | None:
@@ -111,6 +114,7 @@ class StoredCandles:
             trades=None if trades is None else int(trades),
             source="history",
             parts=int(parts),
+            parts_max=self._parts_max,
         )
 
     async def _read(

@@ -31,7 +31,7 @@ CandleLimit = Annotated[
     ),
 ]
 _KINDS: Final[dict[str, Any]] = {"start": "ns", "source": "text", "trades": "int", "buy_trades": "int"} | {
-    "sell_trades": "int", "revision": "int", "parts": "int",
+    "sell_trades": "int", "revision": "int", "parts": "int", "parts_max": "int",
 }  # fmt: skip
 COLUMNS = [Column(name, _KINDS.get(name, "float")) for name in CandleRow.__struct_fields__]
 

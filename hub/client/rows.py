@@ -122,6 +122,7 @@ class CandleRow(Struct, kw_only=True):
     source: str = ""
     revision: int = 0
     parts: int | None = None
+    parts_max: int | None = None
 
 
 class VenueRow(Struct, kw_only=True):

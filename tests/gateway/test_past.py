@@ -211,7 +211,8 @@ async def test_a_revision_that_knows_less_takes_away_what_was_known(hub: tuple[R
     assert first["volume"] == less.volume
     assert second["trades"] is not None
     first, second, *_ = await rows_of(gateway, "interval=5m")
-    assert (first["start"], first["trades"], first["parts"]) == (starts[0] * NS_PER_MS, None, 5)
+    assert (first["start"], first["trades"]) == (starts[0] * NS_PER_MS, None)
+    assert (first["parts"], first["parts_max"]) == (5, 5)
     assert second["trades"] is not None
 
 
@@ -236,7 +237,7 @@ async def test_a_candle_that_is_not_over_is_not_shown(hub: tuple[Rig, Gateway]) 
     rows = await rows_of(gateway, "interval=2d&limit=5")
     assert all(row["start"] // NS_PER_MS + 2 * DAY <= now for row in rows)
     (day, *_) = await rows_of(gateway, "interval=24h&limit=5")
-    assert (day["start"], day["parts"]) == (begin * NS_PER_MS, 72)
+    assert (day["start"], day["parts"], day["parts_max"]) == (begin * NS_PER_MS, 72, 1440)
 
 
 async def test_history_that_begins_within_a_candle_does_not_make_one(hub: tuple[Rig, Gateway]) -> None:
@@ -294,7 +295,11 @@ def _parsed(_: Any, name: str, text: str) -> Any:
         return text
     if text == "":
         return None
-    return int(text) if name in ("start", "trades", "buy_trades", "sell_trades", "revision", "parts") else float(text)
+    return (
+        int(text)
+        if name in ("start", "trades", "buy_trades", "sell_trades", "revision", "parts", "parts_max")
+        else float(text)
+    )
 
 
 async def test_nothing_found_is_an_empty_table_in_each_format(hub: tuple[Rig, Gateway]) -> None:
