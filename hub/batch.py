@@ -5,7 +5,7 @@ whoever reads a key never finds it behind what was published.
 """
 
 from collections.abc import Iterable, Sequence, Set
-from typing import TypeAlias
+from typing import TypeAlias, cast
 
 from msgspec import Struct
 
@@ -128,8 +128,9 @@ class BatchEncoder:
             if wire.series:
                 if type(item) is Quote:
                     self._quotes[channel] = item
-                elif isinstance(item, Trade | Candle):
-                    samples += samples_of(item, wire.series_keys, wire.series, ts_pub // NS_PER_MS)
+                else:
+                    own = cast("Trade | Candle", item)  # nothing else has series
+                    samples += samples_of(own, wire.series_keys, wire.series, ts_pub // NS_PER_MS)
         head, head_count = self._head(values, [channel for channel in fresh if wires[channel].announced])
         gone = [pack("SREM", self.keys.channels, each.name) for each in retired if not wires[each].announced]
         head, head_count = head + b"".join(gone), head_count + len(gone)
