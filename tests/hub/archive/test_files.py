@@ -50,9 +50,8 @@ def fed(root: Path, *messages: Any) -> Tail:
 
 
 def archived(root: Path) -> list[tuple[str, float]]:
-    found = duckdb.sql(
-        f"SELECT id, price FROM read_parquet('{root}/**/*.parquet', hive_partitioning = true)"
-    ).fetchall()
+    query = f"SELECT id, price FROM read_parquet('{root}/**/*.parquet', hive_partitioning = true)"
+    found = duckdb.connect().execute(query).fetchall()
     return sorted(found, key=lambda row: parse_position(row[0]))
 
 
