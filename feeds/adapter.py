@@ -320,6 +320,11 @@ class Adapter(ABC):
         [] for what is no data, unreadable frames included.
         """
 
+    @classmethod
+    def listed_key(cls, key: str) -> str:
+        """Return the key that the lists of instruments have for what older frames call `key`."""
+        return key
+
     def login(self) -> list[bytes]:
         """Return the frames that log in, sent before anything else; subscribing waits for `LoggedIn`. []: no login."""
         return []
@@ -357,9 +362,7 @@ class Adapter(ABC):
         return self.resync(instrument)
 
     @classmethod
-    def candles_fetch(
-        cls, instrument: Instrument, interval: str, start: int, count: int, now: int = 0
-    ) -> Fetch | None:
+    def candles_fetch(cls, instrument: Instrument, interval: str, start: int, count: int, now: int = 0) -> Fetch | None:
         """Ask for `count` candles from `start` (int ns); None where the venue has none of this interval.
 
         `now` (int ns; 0: recent ones are meant) is for venues that keep old ones elsewhere.

@@ -11,7 +11,7 @@ import os
 import sys
 import zlib
 from collections import defaultdict, deque
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import BinaryIO
 
@@ -125,6 +125,8 @@ class Normalizer:
                 if first is None:
                     first = frame.ts if frame.ts is not None else peek.ts_event
         self._clock = self.output.now = first or 0
+        if listed is not None:
+            kinds = self._as_listed(kinds, {row.key for row in listed})
         rows = self._rows(kinds, listed)
         simple = {kind.partition(".")[0] for kind in KINDS}
         self.pipeline = Pipeline(self.adapter, simple, BookSettings(), CandleSettings(), self.output)
@@ -153,6 +155,13 @@ class Normalizer:
             return [row for body in bodies for row in self.adapter.parse_instruments(body)]
         except WireError as error:
             raise SessionError(f"the list of instruments cannot be read: {error}") from error
+
+    def _as_listed(self, kinds: dict[str, set[str]], keys: Collection[str]) -> dict[str, set[str]]:
+        """Return `kinds` under the lists' keys: an older form may spell an instrument in another way."""
+        found: dict[str, set[str]] = {}
+        for key, own in kinds.items():
+            found.setdefault(key if key in keys else self.adapter.listed_key(key), set()).update(own)
+        return found
 
     def _rows(self, kinds: Iterable[str], listed: list[Instrument] | None) -> list[Instrument]:
         if listed is None:

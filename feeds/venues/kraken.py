@@ -183,6 +183,10 @@ class Kraken(Adapter):
         except UNREADABLE:
             return []
 
+    @classmethod
+    def listed_key(cls, key: str) -> str:
+        return v2_name(key)
+
     # subscriptions
 
     def learn(self, instruments: Sequence[Instrument]) -> bool:

@@ -13,6 +13,7 @@ import msgspec
 from msgspec import Raw, Struct
 
 from feeds.adapter import Acked, BookUpdate, Event, Fetch, Peek, Refused, Skipped
+from feeds.venues.kraken_rest import v2_name
 from feeds.venues.kraken_wire import UNREADABLE, TextLevel, read_levels
 from hub.instruments import Instrument
 from hub.intervals import NS_PER_S
@@ -159,13 +160,13 @@ class KrakenV1:
         except ValueError:
             pass
         else:
-            if name.startswith("book-") and pair in self._instruments:
-                return self._levels(self._instruments[pair], [book], name[5:], ts_recv)
+            if name.startswith("book-") and (instrument := self._instrument(pair)) is not None:
+                return self._levels(instrument, [book], name[5:], ts_recv)
         parts = _decode_parts(payload)
         if len(parts) < 4:
             raise ValueError("an array of fewer than four parts")
         name, pair = _decode_name(parts[-2]), _decode_name(parts[-1])
-        instrument = self._instruments.get(pair)
+        instrument = self._instrument(pair)
         if instrument is None:
             return [Skipped("unknown symbol")]
         channel, _, depth = name.partition("-")
@@ -173,6 +174,10 @@ class KrakenV1:
         if handler is None:
             return [Skipped("unknown channel")]
         return handler(instrument, parts[1:-2], depth, ts_recv)
+
+    def _instrument(self, pair: str) -> Instrument | None:
+        """Return what `pair` names: `XBT/USD` where there was no list, `BTC/USD` where there was one."""
+        return self._instruments.get(pair) or self._instruments.get(v2_name(pair))
 
     def answer(self, payload: bytes) -> list[Event | Fetch]:
         """Read a frame that is no array."""

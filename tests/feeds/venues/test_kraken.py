@@ -482,6 +482,37 @@ def test_symbols_are_one_to_one_over_the_recorded_list() -> None:
     assert table.by_symbol["BTC-USD"].venue_symbol == "BTC/USD"
 
 
+@pytest.mark.skipif(not LIST.is_file(), reason="the list lies beside the project")
+def test_v1s_names_are_one_to_one_over_the_recorded_list() -> None:
+    rows = Kraken.parse_instruments(gzip.decompress(LIST.read_bytes()))
+    words = {"BTC": "XBT", "DOGE": "XDG"}
+    old = {row.key: "/".join(words.get(asset, asset) for asset in row.key.split("/")) for row in rows}
+    assert old["BTC/USD"] == "XBT/USD" and old["DOGE/USD"] == "XDG/USD"
+    assert {name: Kraken.listed_key(name) for name in old.values()} == {name: key for key, name in old.items()}
+
+
+def test_a_recording_of_v1_uses_a_list_of_today(tmp_path: Path) -> None:
+    frames = [
+        '[1,{"as":[["2.0","1.0","1617666423.6"]],"bs":[["1.0","1.0","1617666423.6"]]},"book-10","XBT/USD"]',
+        '[1,{"a":[["2.0","3.0","1617666424.6"]]},"book-10","XBT/USD"]',
+        '[2,[["5.0","0.5","1617666425.6","b","l",""]],"trade","XDG/USD"]',
+        '[3,[["6.0","0.5","1617666426.6","s","l",""]],"trade","ETH/USD"]',
+        '[4,[["7.0","0.5","1617666427.6","s","l",""]],"trade","NO/PE"]',
+    ]
+    folder = write(tmp_path / "session", lines(*frames))
+    listed = (OWN / "rest_AssetPairs.json").read_bytes()
+    normalizer, messages = play("kraken", folder, listed)
+    assert [(row["symbol"], row["price"], row["side"]) for row in of(messages, "trade")] == [
+        ("DOGE-USD", 5, "buy"), ("ETH-USD", 6, "sell"),
+    ]  # fmt: skip
+    assert [(row["symbol"], row["asks"]) for row in of(messages, "book")] == [
+        ("BTC-USD", [[2, 1]]), ("BTC-USD", [[2, 3]]),
+    ]  # fmt: skip
+    assert any("NO/PE" in warning for warning in normalizer.warnings)
+    _, bare = play("kraken", folder)
+    assert {row["symbol"] for row in of(bare, "trade")} == {"XDG~2FUSD", "ETH~2FUSD", "NO~2FPE"}
+
+
 def test_rest_names_are_v1s() -> None:
     rows = Kraken.parse_instruments((OWN / "rest_AssetPairs.json").read_bytes())
     assert [(row.venue_symbol, row.symbol, row.tick_size, row.lot_size, row.min_notional) for row in rows] == [
