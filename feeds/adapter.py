@@ -45,6 +45,7 @@ class Limits(Struct, frozen=True, kw_only=True):
     `reconnect_s`: the least wait before a new connection, where the venue holds the slot of a dead one.
     `ban_statuses`: HTTP statuses by which the venue bans an address, for `ban_s` where it names no time.
     `symbols_per_connection`: instruments on one connection, where the venue counts books and not channels; 0: any.
+    `requests`: frames but heartbeats that a connection may send in any `requests_window_s`; 0: no limit but the pace.
     """
 
     streams_per_connection: int
@@ -61,6 +62,8 @@ class Limits(Struct, frozen=True, kw_only=True):
     rest_timeout_s: float = 10.0
     reconnect_s: float = 0.0
     symbols_per_connection: int = 0
+    requests: int = 0
+    requests_window_s: float = 3600.0
     ban_statuses: frozenset[int] = frozenset({418})
     ban_s: float = 300.0
 

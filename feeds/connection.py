@@ -71,7 +71,8 @@ class Connection:
         self._submit = submit
         self._channels: dict[str, _Channel] = {}
         self._note(self.subs)
-        self._outbox = Outbox()
+        limits = adapter.limits
+        self._outbox = Outbox(limits.requests, limits.requests_window_s, self._spent)
         self._subscribing = False
         self._login_until = float("inf")
         self._verdict = ""
@@ -310,6 +311,12 @@ class Connection:
             await socket.send(await self._outbox.get(), text=True)
             self._sent_at = time.monotonic()
             await asyncio.sleep(1.25 / self.adapter.limits.messages_per_s)
+
+    def _spent(self) -> None:
+        """What waits would wait long: a new connection may ask at once."""
+        if not self.rotate.is_set():
+            log.warning("requests of this connection are used up, rotating venue=%s", self.adapter.venue)
+            self.rotate.set()
 
     async def _keep(self) -> None:
         """Heartbeats, and subscriptions that were never answered."""

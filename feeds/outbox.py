@@ -2,16 +2,23 @@
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 
 __all__ = ["Outbox"]
 
 
 class Outbox:
-    """A bounded queue with two lanes. `idle` tells whether everything was taken."""
+    """A bounded queue with two lanes.
+
+    `most` frames of the slower lane leave in any `window_s` (0: as many as there are); `spent` is called when one has
+    to wait for that.
+    """
 
     SIZE_MAX = 10_000
 
-    def __init__(self) -> None:
+    def __init__(self, most: int = 0, window_s: float = 0.0, spent: Callable[[], None] = lambda: None) -> None:
+        self._most, self._window_s, self._spent = most, window_s, spent
+        self._taken: deque[float] = deque()
         self._urgent: deque[bytes] = deque()
         self._frames: deque[bytes] = deque()
         self._filled = asyncio.Event()
@@ -28,7 +35,30 @@ class Outbox:
 
     async def get(self) -> bytes:
         """Wait for the next frame."""
-        while not self:
+        while True:
+            if self._urgent:
+                return self._urgent.popleft()
+            wait_s = self._wait_s() if self._frames else None
+            if wait_s == 0:
+                return self._frames.popleft()
+            if wait_s is not None:
+                self._spent()
             self._filled.clear()
-            await self._filled.wait()
-        return (self._urgent or self._frames).popleft()
+            try:
+                async with asyncio.timeout(wait_s):
+                    await self._filled.wait()
+            except TimeoutError:
+                pass  # the window moved on
+
+    def _wait_s(self) -> float:
+        """Return how long the next frame has to wait; where that is not at all, it counts as taken."""
+        if not self._most:
+            return 0
+        now = asyncio.get_running_loop().time()
+        if len(self._taken) >= self._most:
+            left_s = self._taken[0] + self._window_s - now
+            if left_s > 0:
+                return left_s
+            self._taken.popleft()
+        self._taken.append(now)
+        return 0

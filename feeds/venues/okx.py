@@ -89,6 +89,8 @@ class Okx(Adapter):
         heartbeat_s=30,
         ping_s=10,
         subscribe_batch=200,
+        requests=480,
+        requests_window_s=3600,
     )
     channels: ClassVar[dict[str, str]] = {
         "trade": "trades",

@@ -197,6 +197,37 @@ async def test_the_outbox_keeps_the_order_of_each_lane() -> None:
     assert await waiting == b"3"
 
 
+async def test_the_outbox_keeps_to_what_fits_a_window() -> None:
+    times = 0
+
+    def spent() -> None:
+        nonlocal times
+        times += 1
+
+    box = Outbox(2, 0.3, spent)
+    for frame in (b"1", b"2", b"3"):
+        box.put(frame)
+    assert [await box.get(), await box.get(), times] == [b"1", b"2", 0]
+    waiting = asyncio.create_task(box.get())
+    await asyncio.sleep(0)
+    assert (times, len(box)) == (1, 1)
+    box.put(b"a", urgent=True)
+    assert await waiting == b"a"
+    assert await box.get() == b"3"
+    # The two that came first have left the window by now.
+    box.put(b"4")
+    assert await box.get() == b"4"
+
+
+async def test_a_connection_whose_requests_are_used_up_is_to_be_replaced(impatient: None) -> None:
+    async with connected(everything, BTC, ETH, subscribe_batch=1, requests=2) as (venue, made, _):
+        await until(made.rotate.is_set)
+        await until(lambda: len(venue.asked) == 2)
+        await asyncio.sleep(0.3)
+        assert len(venue.asked) == 2
+        assert not made.settled and not made.refused
+
+
 # two connections, one symbol
 
 S = 1_000_000_000
