@@ -8,8 +8,10 @@ import asyncio
 import csv
 import importlib
 import io
+import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, Literal, TypeAlias, cast
 
 import msgspec
@@ -18,11 +20,16 @@ from litestar.exceptions import HTTPException
 from litestar.openapi.spec import OpenAPIMediaType, OpenAPIResponse, Operation, Schema
 from litestar.openapi.spec.enums import OpenAPIType
 from litestar.response import Stream
+from litestar.response.base import ASGIResponse
+from litestar.types import ASGIApp, Receive, Scope, Send
 from msgspec import Struct
 
 from gateway.runtime import runtime_of
+from hub.errors import RedisUnavailable
 
 __all__ = ["ARROW", "CSV", "FORMATS", "JSON", "Column", "Table", "TableOperation", "answer", "format_of"]
+
+logger = logging.getLogger(__name__)
 
 JSON: Final = "application/json"
 CSV: Final = "text/csv"
@@ -33,6 +40,21 @@ HEAD_BYTES = 65_536
 
 Row: TypeAlias = Sequence[Any]
 _encode = msgspec.json.Encoder().encode
+
+
+class _Rows(Stream):
+    """A streamed answer that is cut off, not completed, where Redis goes away meanwhile."""
+
+    def to_asgi_response(self, *args: Any, **kwargs: Any) -> ASGIResponse:
+        return cast(ASGIResponse, partial(_cut_off, super().to_asgi_response(*args, **kwargs)))
+
+
+async def _cut_off(answer: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+    try:
+        await answer(scope, receive, send)
+    except* RedisUnavailable as group:
+        # It ends without a last chunk: the server closes the connection, and the client knows that rows are missing.
+        logger.warning("answer cut off path=%s reason=%s", scope["path"], group.exceptions[0])
 
 
 class Column(Struct, frozen=True):
@@ -88,7 +110,7 @@ async def answer(
     async for chunk in chunks:
         begun += chunk
         if len(begun) > HEAD_BYTES:
-            return Stream(_in_turns(bytes(begun), chunks, runtime_of(request.app).turn), media_type=wanted)
+            return _Rows(_in_turns(bytes(begun), chunks, runtime_of(request.app).turn), media_type=wanted)
     return Response(bytes(begun), media_type=wanted)
 
 

@@ -472,7 +472,9 @@ async def test_a_client_that_leaves_is_no_error(url: str, caplog: pytest.LogCapt
     assert [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR] == []
 
 
-async def test_an_answer_that_cannot_go_on_is_not_ended_as_if_it_were_whole(tmp_path: Path) -> None:
+async def test_an_answer_that_cannot_go_on_is_not_ended_as_if_it_were_whole(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     async with EmbeddedRedis(tmp_path / "redis") as own:
         await write(
             own.url, Channel("trade", "venue", "A-B"), {"price": [(BASE + at, float(at)) for at in range(90_000)]}
@@ -489,6 +491,9 @@ async def test_an_answer_that_cannot_go_on_is_not_ended_as_if_it_were_whole(tmp_
                     body = await reader.read()
             writer.close()
     assert not body.endswith(b"0\r\n\r\n")
+    assert [record.exc_info for record in caplog.records if record.exc_info] == []
+    said = [each for each in caplog.messages if each.startswith("answer cut off")]
+    assert len(said) == 1 and "path=/v1/series/A-B" in said[0]
 
 
 # pure
