@@ -1,10 +1,12 @@
 """Many small files of one date become few. Pure file work; run in a thread.
 
 The merged file is in place before the ones it was made of go, and names them in its metadata: where that was
-interrupted, `clean` finishes it. Until then an event is there twice; a reader who must not see that takes each id once.
+interrupted, `clean` finishes it, or takes away what was half written. Until then an event is there twice; a reader who
+must not see that takes each id once.
 """
 
 import json
+import threading
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -39,16 +41,27 @@ def clean(folder: Path) -> None:
             _remove([folder / source for source in json.loads(notes.get(_SOURCES, b"[]"))], path)
 
 
-def compact(folder: Path, kind: str, *, over: bool) -> int:
-    """Merge the files of a date's folder; returns how many went. `over`: the date has passed, nothing more comes."""
+class _Ended(Exception):
+    pass
+
+
+def compact(folder: Path, kind: str, *, over: bool, ending: threading.Event | None = None) -> int:
+    """Merge the files of a date's folder; returns how many went. `over`: the date has passed, nothing more comes.
+
+    Once `ending` is set it stops within one batch of rows, all files as they were or merged.
+    """
     gone = 0
+    ending = ending or threading.Event()
     for group in _groups(_files(folder)):
         if len(group) < (2 if over else PATIENCE):
             continue
         sources = [path for _, path in group]
         target = folder / str(FileName(min(name.first for name, _ in group), max(name.last for name, _ in group)))
         names = [path.name for path in sources if path != target]
-        write_table(_merged(group, kind), schema_of(kind), target, {_SOURCES.decode(): json.dumps(names)})
+        try:
+            write_table(_merged(group, kind, ending), schema_of(kind), target, {_SOURCES.decode(): json.dumps(names)})
+        except _Ended:
+            return gone
         _remove(sources, target)
         gone += len(names)
     return gone
@@ -79,13 +92,15 @@ def _groups(files: list[tuple[FileName, Path]]) -> Iterator[list[tuple[FileName,
         yield group
 
 
-def _merged(group: list[tuple[FileName, Path]], kind: str) -> Iterator[pa.Table]:
-    """Yield row groups of all files, each id once."""
+def _merged(group: list[tuple[FileName, Path]], kind: str, ending: threading.Event) -> Iterator[pa.Table]:
+    """Yield row groups of all files, each id once; raises _Ended."""
     overlapping = any(a.last >= b.first for (a, _), (b, _) in pairwise(group))
     seen: set[str] | None = set() if overlapping else None
     parts: list[pa.Table] = []
     for _, path in group:
         for batch in pq.ParquetFile(path).iter_batches(batch_size=16_384):
+            if ending.is_set():
+                raise _Ended
             parts.append(_fitted(pa.table(batch), kind, seen))
             if sum(part.num_rows for part in parts) >= ROW_GROUP or sum(part.nbytes for part in parts) >= GROUP_BYTES:
                 yield pa.concat_tables(parts)

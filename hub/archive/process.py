@@ -7,6 +7,7 @@ over one connection; nothing is written to Redis.
 import asyncio
 import logging
 import os
+import threading
 import time
 from collections.abc import Awaitable, Iterable, Sequence
 from contextlib import suppress
@@ -39,8 +40,8 @@ LATE = timedelta(hours=1)
 GROUP = 32
 #: Bytes of all channels together that wait for a file.
 BUFFER_BYTES = 128 << 20
-#: At the end, files are written for so long; what is left stays in the logs.
-STOP_S = 1.0
+#: At the end, files are written for so long; what is left stays in the logs. `tickwire up` gives a part 1 s or so.
+STOP_S = 0.4
 RETRY_S = 1.0
 RETRY_WRITE_S = 5.0
 
@@ -88,6 +89,7 @@ class Archive:
         self.tails: dict[str, Tail] = {}
         self.files_merged = 0
         self._dates: set[Path] = set()  # folders that may have files to merge
+        self._ending = threading.Event()
         self._discovered = 0.0
 
     async def run(self) -> None:
@@ -101,6 +103,7 @@ class Archive:
             try:
                 await _first(self._tail(), merging)
             finally:
+                self._ending.set()
                 merging.cancel()
                 with suppress(asyncio.CancelledError):
                     await merging
@@ -207,7 +210,8 @@ class Archive:
                 kind = folder.parent.parent.parent.name.partition("=")[2]
                 if over:
                     self._dates.discard(folder)
-                self.files_merged += await _through(asyncio.to_thread(compact, folder, kind, over=over))
+                work = asyncio.to_thread(compact, folder, kind, over=over, ending=self._ending)
+                self.files_merged += await _through(work)
             await asyncio.sleep(COMPACT_S)
 
 

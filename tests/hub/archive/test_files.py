@@ -4,6 +4,7 @@ import json
 import os
 import re
 import tempfile
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -233,6 +234,17 @@ def test_an_interrupted_merge_is_finished_and_loses_nothing(survivors: set[int],
         clean(folder)
         assert [path.name for path in folder.iterdir()] == ["7-1_7-15.parquet"]
         assert archived(root) == [(f"7-{seq}", seq / 4) for seq in range(1, 16)]
+
+
+def test_a_merge_ends_when_it_is_asked_to(tmp_path: Path) -> None:
+    folder = many(tmp_path, 5, 3)
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    ending = threading.Event()
+    ending.set()
+    assert compact(folder, "trade", over=True, ending=ending) == 0
+    clean(folder)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    assert compact(folder, "trade", over=True, ending=threading.Event()) == 5
 
 
 def test_a_file_within_the_range_of_another_is_not_taken_for_its_source(tmp_path: Path) -> None:
