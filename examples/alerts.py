@@ -18,7 +18,7 @@ import aiohttp
 import msgspec
 from msgspec import Struct
 
-from hub.client import Client, Depth, Gap, Item, Quote, Status, Stream, Trade
+from hub.client import Client, Depth, Gap, Item, Live, Quote, Status, Stream, Trade
 
 logger = logging.getLogger("alerts")
 
@@ -115,6 +115,8 @@ class Alerts:
         if isinstance(item, Status):
             logger.info("status venue=%s symbol=%s state=%s %s", item.venue, item.symbol, item.state, item.reason)
             return
+        if isinstance(item, Live):
+            return  # the end of a replay, which nobody asked for here
         channel = f"{item.__struct_config__.tag}:{item.venue}:{item.symbol}"
         if stream.state(channel)[0] != "live":
             return

@@ -6,10 +6,11 @@ async with Client("http://127.0.0.1:8000") as hub:
             case Quote(): ...   # typed messages of hub.model
             case Status(): ...  # something is not, or no longer, live
             case Gap(): ...     # events were lost for good
+            case Live(): ...    # of a stream with `since`: what was stored is told, now comes the stream
 """
 
 from hub.client.client import Client
-from hub.client.items import Gap, Item
+from hub.client.items import Gap, Item, Live
 from hub.client.orderbook import LocalBook, OrderBooks
 from hub.client.rows import BookSnapshot, CandleRow, QuoteRow, Rows, Source, TickerRow, TradeRow, VenueRow
 from hub.client.stream import Stream
@@ -25,6 +26,7 @@ __all__ = [
     "Depth",
     "Gap",
     "Item",
+    "Live",
     "LocalBook",
     "Mark",
     "Message",

@@ -8,22 +8,26 @@ from types import TracebackType
 from typing import Self, TypeAlias
 
 from hub.client.http import GatewayTransport
-from hub.client.items import Token, Transport
+from hub.client.items import Token, Transport, Wanted
 from hub.client.orderbook import OrderBooks
 from hub.client.redis import RedisTransport
 from hub.client.rows import BookSnapshot, CandleRow, QuoteRow, Rows, TickerRow, TradeRow, VenueRow
 from hub.client.stream import Stream
+from hub.directory import is_pattern
 from hub.errors import ConfigError, RequestError
 from hub.instruments import Instrument
 from hub.keys import channel_name, parse_channel
-from hub.model import is_event
-from hub.position import parse_position
+from hub.model import EVENT_KINDS, is_event
+from hub.position import Position, parse_position
+from hub.replay import Since, parse_since
 
 __all__ = ["Client", "Time"]
 
 Time: TypeAlias = datetime | str | float | None
 """A moment: a datetime (without a zone: UTC), ISO 8601 text, or seconds since 1970."""
 
+#: Channels of one replay, as the gateway has it.
+REPLAYED_MAX = 1000
 _GATEWAY = ("http", "https", "ws", "wss")
 _REDIS = ("redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel", "redis+cluster", "rediss+cluster")
 
@@ -79,7 +83,12 @@ class Client:
     # streams
 
     def stream(
-        self, *channels: str, after: Mapping[str, str] | str | None = None, max_rate: float | None = None
+        self,
+        *channels: str,
+        after: Mapping[str, str] | str | None = None,
+        max_rate: float | None = None,
+        since: Time = None,
+        speed: float | None = None,
     ) -> Stream:
         """Subscribe to channels and patterns: `quote:binance:BTC-USDT`, `trade:*:BTC-USDT`, `quote:kraken:*`.
 
@@ -87,6 +96,12 @@ class Client:
         `after`: the events behind these ids instead, a map channel -> id, or one id for one channel. `max_rate`:
         messages per second and channel at most; only for kinds of which the newest is enough. Each stream has a
         connection of its own: put into one what belongs together.
+
+        `since`: begin in the past, for kinds that have a log: a moment (a number: s, ms, µs or ns since 1970), or, for
+        one channel, an id, that one included. Stored events of all channels come in the order of their times, at
+        `speed` times the pace at which they happened (0 or none: as fast as they are read), then `Live` per channel,
+        then the stream. Until then the channel's state is `stale`. A book begins with the newest snapshot before that
+        place; where a log does not reach back there is a `Gap` first.
         """
         if not channels:
             raise RequestError("bad_channel", "a stream needs a channel, such as quote:*:BTC-USDT")
@@ -96,8 +111,11 @@ class Client:
                 raise RequestError("bad_max_rate", f"max_rate is for kinds of which the newest is enough, not {name}")
         if max_rate is not None and not 0.01 <= max_rate <= 1000:
             raise RequestError("bad_max_rate", f"max_rate = {max_rate} is not possible; allowed: 0.01 to 1000")
-        places = _places(channels, after)
-        stream = Stream(lambda: self._transport.open_stream(channels, places, max_rate))
+        start = _since(channels, since, speed)
+        if start is not None and after is not None:
+            raise RequestError("bad_since", "since begins at a place, after behind one: one of them")
+        wanted = Wanted(list(dict.fromkeys(channels)), _places(channels, after), max_rate, start, speed or 0.0)
+        stream = Stream(lambda: self._transport.open_stream(wanted))
         self._streams.append(stream)
         return stream
 
@@ -167,17 +185,34 @@ def _within(name: str, value: int, most: int) -> None:
         raise RequestError("bad_parameter", f"{name} = {value} is not possible; allowed: 1 to {most}")
 
 
-def _places(channels: Sequence[str], after: Mapping[str, str] | str | None) -> dict[str, str]:
+def _since(channels: Sequence[str], since: Time, speed: float | None) -> Since | None:
+    if speed is not None and (since is None or not 0 <= speed <= 1_000_000):
+        raise RequestError("bad_speed", f"speed = {speed} is not possible; allowed: 0 to 1,000,000, with since")
+    if since is None:
+        return None
+    place = parse_since(since.isoformat() if isinstance(since, datetime) else since)
+    for name in channels:
+        channel = parse_channel(name, wildcards=True)
+        if not is_event(channel.kind):
+            raise RequestError("bad_since", f"since is for kinds that have a log, not {name}", sorted(EVENT_KINDS))
+        if not isinstance(place, int) and (len(channels) > 1 or is_pattern(channel)):
+            raise RequestError("bad_since", "an id is a place in one channel; for several give a time")
+    if len(channels) > REPLAYED_MAX:
+        raise RequestError("bad_since", f"a replay may have {REPLAYED_MAX} channels")
+    return place
+
+
+def _places(channels: Sequence[str], after: Mapping[str, str] | str | None) -> dict[str, Position]:
     if isinstance(after, str):
         if len(channels) != 1:
             raise RequestError("bad_after", "one id is for one channel; use a map of channel to id")
         after = {channels[0]: after}
-    places = dict(after or {})
-    for name, place in places.items():
+    places = {}
+    for name, place in (after or {}).items():
         if name not in channels:
             raise RequestError("bad_after", f"after names {name}, which is not among the channels", channels)
         try:
-            parse_position(place)
+            places[name] = parse_position(place)
         except ValueError as error:
             raise RequestError("bad_after", str(error)) from error
     return places

@@ -9,7 +9,7 @@ import aiohttp
 import msgspec
 from msgspec import Struct
 
-from hub.client.items import Token
+from hub.client.items import Token, Wanted
 from hub.client.problems import problem_error, retry_after_s
 from hub.client.rows import BookSnapshot, CandleRow, QuoteRow, Rows, Source, TickerRow, TradeRow, VenueRow
 from hub.client.socket import GatewayStream
@@ -120,10 +120,8 @@ class GatewayTransport:
         self._patience_s, self._tls = patience_s, tls
         self._session: aiohttp.ClientSession | None = None
 
-    def open_stream(self, channels: Sequence[str], after: dict[str, str], max_rate: float | None) -> GatewayStream:
-        return GatewayStream(
-            self._ws, self._tokens, channels, after, max_rate, patience_s=self._patience_s, tls=self._tls
-        )
+    def open_stream(self, wanted: Wanted) -> GatewayStream:
+        return GatewayStream(self._ws, self._tokens, wanted, patience_s=self._patience_s, tls=self._tls)
 
     async def close(self) -> None:
         if self._session is not None:

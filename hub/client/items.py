@@ -8,8 +8,10 @@ from msgspec import Struct
 from hub.client.rows import BookSnapshot, CandleRow, QuoteRow, Rows, TickerRow, TradeRow, VenueRow
 from hub.instruments import Instrument
 from hub.model import Message, State
+from hub.position import Position
+from hub.replay import Since
 
-__all__ = ["NOT_SUBSCRIBED", "Gap", "Item", "ItemSource", "Token", "Transport"]
+__all__ = ["NOT_SUBSCRIBED", "Gap", "Item", "ItemSource", "Live", "Token", "Transport", "Wanted"]
 
 NOT_SUBSCRIBED = "not subscribed, or not acknowledged yet"
 
@@ -25,8 +27,26 @@ class Gap(Struct, frozen=True):
     next: str | None
 
 
-Item: TypeAlias = Message | Gap
-"""Market data, statuses among it, and gaps, in the order in which they hold."""
+class Live(Struct, frozen=True):
+    """The replay of `channel` has caught up: what follows is the stream, after the event `last` (None: none)."""
+
+    channel: str
+    last: str | None
+
+
+Item: TypeAlias = Message | Gap | Live
+"""Market data, statuses among it, gaps, and ends of replays, in the order in which they hold."""
+
+
+class Wanted(Struct, frozen=True):
+    """What one stream is to give: `after`: ids by channel; `since` begins in the past, `speed` 0: at full speed."""
+
+    channels: Sequence[str]
+    after: dict[str, Position] = {}
+    max_rate: float | None = None
+    since: Since | None = None
+    speed: float = 0.0
+
 
 Token: TypeAlias = str | Callable[[], str | Awaitable[str]] | None
 """A JWT, or what gives one: called for the first connection, and again whenever the gateway wants a newer one."""
@@ -47,7 +67,7 @@ class ItemSource(Protocol):
 class Transport(Protocol):
     """A way to the hub: its gateway, or its Redis. Reads are those of hub/client/client.py."""
 
-    def open_stream(self, channels: Sequence[str], after: dict[str, str], max_rate: float | None) -> ItemSource: ...
+    def open_stream(self, wanted: Wanted) -> ItemSource: ...
 
     async def quotes(self, symbols: Sequence[str], venue: str | None) -> Rows[QuoteRow]: ...
 

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from msgspec import Struct
 from redis.exceptions import RedisError
 
+from hub.client.items import Wanted
 from hub.client.redis_stream import RedisStream
 from hub.client.rows import BookSnapshot, CandleRow, QuoteRow, Rows, Source, TickerRow, TradeRow, VenueRow, known
 from hub.directory import Directory
@@ -43,8 +44,8 @@ class RedisTransport:
         self._client = command_client(url, timeout_s=timeout_s)
         self._store = InstrumentStore(self._client, self._keys)
 
-    def open_stream(self, channels: Sequence[str], after: dict[str, str], max_rate: float | None) -> RedisStream:
-        return RedisStream(self._url, self._keys, channels, after, max_rate, patience_s=self._patience_s)
+    def open_stream(self, wanted: Wanted) -> RedisStream:
+        return RedisStream(self._url, self._keys, wanted, patience_s=self._patience_s)
 
     async def close(self) -> None:
         await self._reader.close()

@@ -31,15 +31,16 @@ NEVER_PUBLISHED = "nothing was published here yet"
 
 class Reading(Topic):
     """A channel of this stream. `queued`: position of what was queued last; `read`: joined, else its messages wait in
-    Redis. `unbased`: a book before its first snapshot. `told`: state the consumer knows of."""
+    Redis. `unbased`: a book before its first snapshot. `told`: state the consumer knows of. `replaying`: events of the
+    past come first."""
 
-    __slots__ = ("channel", "data", "due", "held", "queued", "read", "seen", "told", "unbased")
+    __slots__ = ("channel", "data", "due", "held", "queued", "read", "replaying", "seen", "told", "unbased")
 
     def __init__(self, name: str, keys: Keys) -> None:
         super().__init__(name, keys)
         self.channel = parse_channel(name)
         self.queued: Position | None = None
-        self.read = self.data = self.unbased = self.seen = False
+        self.read = self.data = self.unbased = self.seen = self.replaying = False
         self.told: State = "live"
         self.due = 0.0
         self.held: bytes | None = None

@@ -10,15 +10,17 @@ import asyncio
 import logging
 import random
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from functools import partial
 from typing import Final
 
 import msgspec
 
 from hub.bus import Bus
-from hub.client.items import NOT_SUBSCRIBED, Gap, Item
+from hub.client.items import NOT_SUBSCRIBED, Gap, Item, Live, Wanted
 from hub.client.redis_health import Health, Reading
+from hub.client.redis_replay import RedisReplay
+from hub.client.replaying import REPLAYING
 from hub.directory import Directory, is_pattern, patterns_of
 from hub.errors import RedisUnavailable
 from hub.join import NOTHING, Joined, events_in
@@ -26,7 +28,8 @@ from hub.keys import VENUE_WIDE, Keys, channel_name, parse_channel
 from hub.link import pack
 from hub.log import mask_url
 from hub.model import Book, State, decode, is_event
-from hub.position import Position, follows, format_position, parse_position, position_in
+from hub.position import Position, follows, format_position, position_in
+from hub.replay import Event, Lost
 
 __all__ = ["RedisStream"]
 
@@ -49,24 +52,27 @@ class RedisStream:
         self,
         url: str,
         keys: Keys,
-        channels: Sequence[str],
-        after: dict[str, str],
-        max_rate: float | None,
+        wanted: Wanted,
         *,
         patience_s: float,
     ) -> None:
-        parsed = [parse_channel(name, wildcards=True) for name in dict.fromkeys(channels)]
+        parsed = [parse_channel(name, wildcards=True) for name in wanted.channels]
         self.lagged = 0
         self._patterns = {channel.name for channel in parsed if is_pattern(channel)}
         self._names = [channel.name for channel in parsed if not is_pattern(channel)]
-        self._after = {name: parse_position(place) for name, place in after.items()}
-        self._every_s = 1 / max_rate if max_rate is not None else 0.0
+        self._after, self._since = wanted.after, wanted.since
+        self._every_s = 1 / wanted.max_rate if wanted.max_rate is not None else 0.0
         self._patience_s = patience_s
         self._bus: Bus[Reading] = Bus(url, keys, Reading, self)
         self._directory = Directory()
         self._readings: dict[str, Reading] = {}
         self._followed: dict[str, Reading] = {}
         self._health = Health(self._bus, self._readings, self._append)
+        self._replay = RedisReplay(
+            self._bus, wanted.since or 0, wanted.speed,
+            put=self._put_past, lost=self._lost_past, room=self._room,
+        )  # fmt: skip
+        self._taking = asyncio.Event()
         self._queue: deque[tuple[Reading, bytes] | Item] = deque()
         self._dropped: dict[Reading, None] = {}
         self._pages: deque[Reading] = deque()
@@ -96,7 +102,10 @@ class RedisStream:
 
     def state(self, channel: str) -> tuple[State, str]:
         reading = self._readings.get(channel)
-        return self._health.state(reading) if reading is not None else ("down", self._health.lost or NOT_SUBSCRIBED)
+        if reading is None:
+            return "down", self._health.lost or NOT_SUBSCRIBED
+        state, reason = self._health.state(reading)
+        return ("stale", REPLAYING) if reading.replaying and not self._health.lost else (state, reason)
 
     async def close(self) -> None:
         if self._grace is not None:
@@ -114,6 +123,7 @@ class RedisStream:
                 items += self._decoded(*entry)
             else:
                 items.append(entry)
+        self._taking.set()
         if not self._queue and self._dropped:
             self._catch_up()
         return items
@@ -139,11 +149,13 @@ class RedisStream:
         try:
             await self._health.look({parse_channel(name).venue for name in names})
             for name in names:
-                self._add(name, self._after.get(name))
+                self._add(name, self._after.get(name), replaying=self._since is not None)
             self._started = True
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._bus.run())
                 tasks.create_task(self._health.watch())
+                if self._since is not None:
+                    tasks.create_task(self._play())
         finally:
             for reading in self._readings.values():
                 reading.read = False
@@ -159,7 +171,26 @@ class RedisStream:
             await asyncio.sleep(delay_s * random.uniform(0.5, 1.0))
             delay_s = min(delay_s * 2, BACKOFF_MAX_S)
 
-    def _add(self, name: str, after: Position | None) -> None:
+    async def _play(self) -> None:
+        """Give what is stored, then join the stream behind it."""
+        for reading, place in (await self._replay.run()).items():
+            self._join(reading, place)
+
+    def _put_past(self, reading: Reading, event: Event) -> None:
+        reading.queued = event.position
+        self._append((reading, event.payload))
+
+    def _lost_past(self, reading: Reading, lost: Lost) -> None:
+        following = format_position(lost.following) if lost.following else None
+        self._append(Gap(reading.name, format_position(lost.last or reading.queued or NOTHING), following))
+
+    async def _room(self) -> None:
+        """Wait until the consumer has taken most of what there is."""
+        while len(self._queue) >= BATCH:
+            self._taking.clear()
+            await self._taking.wait()
+
+    def _add(self, name: str, after: Position | None, *, replaying: bool = False) -> None:
         if name in self._readings:
             return
         channel = parse_channel(name)
@@ -167,7 +198,11 @@ class RedisStream:
         reading.data = True
         for symbol in dict.fromkeys((VENUE_WIDE, channel.symbol)):
             self._follow(channel_name("status", channel.venue, symbol))
-        self._join(reading, after)
+        if replaying:
+            reading.replaying = True
+            self._replay.add(reading)
+        else:
+            self._join(reading, after)
 
     def _follow(self, name: str) -> None:
         if name not in self._followed:
@@ -200,12 +235,21 @@ class RedisStream:
             reading.last = joined.upto
         if joined.gap and after is not None:
             self._gap(reading, after, joined)
+            self._caught_up(reading)
             return
         if reading.kind == "status" and joined.payloads:
             self._health.note(joined.payloads[-1])
         reading.unbased = reading.unbased or not joined.based
         for payload in joined.payloads:
             self._put(reading, payload)
+        self._caught_up(reading)
+
+    def _caught_up(self, reading: Reading) -> None:
+        """Tell the end of a replay."""
+        if reading.replaying:
+            reading.replaying = False
+            self._append(Live(reading.name, format_position(reading.queued) if reading.queued else None))
+            self._health.tell(reading)
 
     def _gap(self, reading: Reading, last: Position, joined: Joined) -> None:
         following = position_in(joined.payloads[0], reading.head) if joined.payloads else None

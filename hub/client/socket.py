@@ -17,11 +17,12 @@ import msgspec
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, InvalidURI
 
-from hub.client.items import Gap, Item
+from hub.client.items import Gap, Item, Live, Wanted
 from hub.client.problems import problem_error, retry_after_s
+from hub.client.replaying import REPLAYING, Replaying
 from hub.client.states import States
 from hub.client.tokens import TokenKeeper
-from hub.client.wire import Ack, Closing, Error, Lagging, parse
+from hub.client.wire import Ack, CaughtUp, Closing, Error, Lagging, parse
 from hub.directory import is_pattern
 from hub.errors import GatewayUnreachable, Refused, RequestError
 from hub.keys import parse_channel
@@ -60,17 +61,16 @@ class GatewayStream:
         self,
         url: str,
         tokens: TokenKeeper,
-        channels: Sequence[str],
-        after: dict[str, str],
-        max_rate: float | None,
+        wanted: Wanted,
         *,
         patience_s: float,
         tls: ssl.SSLContext | None,
     ) -> None:
         self.reconnects = self.lagged = 0
         self._url, self._tokens, self._tls = url, tokens, tls
-        self._wanted = list(dict.fromkeys(channels))
-        self._after, self._max_rate = after, max_rate
+        self._wanted, self._max_rate = wanted.channels, wanted.max_rate
+        self._after = {name: format_position(place) for name, place in wanted.after.items()}
+        self._replay = Replaying(wanted.since, wanted.speed) if wanted.since is not None else None
         self._last: dict[str, Position | None] = {}  # of the channels acknowledged so far
         self._states = States()
         self._socket: ClientConnection | None = None
@@ -84,7 +84,11 @@ class GatewayStream:
         self._backoff_s = BACKOFF_FIRST_S
 
     def state(self, channel: str) -> tuple[State, str]:
-        return self._states.state(channel)
+        state, reason = self._states.state(channel)
+        return ("stale", REPLAYING) if state == "live" and self._replayed(channel) else (state, reason)
+
+    def _replayed(self, channel: str) -> bool:
+        return self._replay is not None and channel in self._replay.channels
 
     async def close(self) -> None:
         self._closed = True
@@ -146,19 +150,25 @@ class GatewayStream:
             raise GatewayUnreachable(self._url, f"a message that is none of a gateway's: {error}") from error
         match said:
             case Status():
-                self._states.status(said)
                 name = f"status:{said.venue}:{said.symbol}"
+                if self._replayed(name):
+                    return self._message(said)  # of the past
+                self._states.status(said)
                 if name in self._last and said.id != BEGINNING:
                     self._last[name] = max(self._last[name] or (0, 0), parse_position(said.id))
                 return [said]
             case Message():
                 return self._message(said)
             case Gap():
+                if self._is_known(said):
+                    return []
                 self._last[said.channel] = None
                 self._late.discard(said.channel)
                 return [said]
             case Ack():
                 return self._acknowledged(said)
+            case CaughtUp():
+                return self._caught_up(said)
             case Lagging():
                 self.lagged += 1
                 logger.warning("too slow action=%s channels=%d", said.action, len(said.channels))
@@ -174,7 +184,10 @@ class GatewayStream:
         kind = kind_of(message)
         name = f"{kind}:{message.venue}:{message.symbol}"
         position, last = parse_position(message.id), self._last.get(name)
-        self._states.data(name)
+        if self._replay is not None and name in self._replay.channels:
+            self._replay.took(message)
+        else:
+            self._states.data(name)
         if last is not None and (position <= last if is_event(kind) else position == last):
             return []  # a repeat: the newest of a state channel comes again with each connection
         self._last[name] = position
@@ -187,15 +200,36 @@ class GatewayStream:
             return [message]
         return [Gap(name, format_position(last) if last[1] else BEGINNING, message.id), message]
 
+    def _is_known(self, gap: Gap) -> bool:
+        """Tell whether what is missing came before the last break: a replay goes on a little earlier."""
+        last = self._last.get(gap.channel)
+        if last is None or gap.next is None or not self._replayed(gap.channel):
+            return False
+        return (following := parse_position(gap.next)) <= last or follows(last, following)
+
+    def _caught_up(self, live: CaughtUp) -> list[Item]:
+        assert self._replay is not None
+        channel = parse_channel(live.channel)
+        self._replay.ended(channel.name)
+        items: list[Item] = [Live(channel.name, live.last)]
+        if channel.kind == "status":
+            self._states.doubt(channel)  # its statuses of the meantime came as those of the past
+        news = self._states.acknowledged(channel, live.state, live.reason)
+        return [*items, news] if news is not None else items
+
     def _acknowledged(self, ack: Ack) -> list[Item]:
         channel = parse_channel(ack.channel, wildcards=True)
         if ack.op == "unsubscribe":  # nobody publishes it any more
             self._last.pop(channel.name, None)
+            if self._replayed(channel.name) and self._replay is not None:
+                self._replay.ended(channel.name)
             return [*self._states.forget(channel, "nobody publishes it any more")]
         if is_pattern(channel) or ack.state is msgspec.UNSET:
             return []
         self._backoff_s = BACKOFF_FIRST_S
         self._renewed = False
+        if ack.replaying and self._replay is not None:
+            self._replay.began(channel.name)
         if channel.name not in self._last:
             self._last[channel.name] = None
             if ack.pattern and ack.id is None:
@@ -304,20 +338,30 @@ class GatewayStream:
     async def _subscribe(self, socket: ClientConnection) -> None:
         """Subscribe to everything, behind what was received before."""
         self.reconnects += self._ever
-        patterns = [name for name in self._wanted if is_pattern(parse_channel(name, wildcards=True))]
+        plain = [name for name in self._wanted if not is_pattern(parse_channel(name, wildcards=True))]
+        patterns = [name for name in self._wanted if name not in set(plain)]
+        replay = self._replay if self._replay is not None and not self._replay.over else None
+        past = [name for name in [*plain, *self._last] if replay is not None and replay.wants(name)]
         if not self._ever:
-            names, after = [name for name in self._wanted if name not in patterns], dict(self._after)
+            names, after = plain, dict(self._after)
         else:
             # Channels first and by name, each behind its last id; patterns then add those that are new since.
-            names = list(dict.fromkeys([*(n for n in self._wanted if n not in patterns), *self._last]))
+            names = list(dict.fromkeys([*plain, *self._last]))
             after = {name: place for name in names if (place := self._place(name)) is not None}
             after |= {name: BEGINNING for name in patterns if _counted(name)}
+        names = [name for name in names if name not in set(past)]
         self._states.found()
         self._ever, self._told_lost = True, False
         rated = [name for name in names if not is_event(parse_channel(name).kind)] if self._max_rate else []
         await self._send(socket, [name for name in names if name not in set(rated)], after, None)
         await self._send(socket, rated, {}, self._max_rate)
-        await self._send(socket, patterns, after, self._max_rate)
+        if replay is None:
+            await self._send(socket, patterns, after, self._max_rate)
+            return
+        # In one request, because the gateway brings its events into one order.
+        channels = list(dict.fromkeys([*past, *patterns]))
+        request = {"op": "subscribe", "id": 1, "channels": channels, **replay.fields()}
+        await socket.send(msgspec.json.encode(request), text=True)
 
     def _place(self, name: str) -> str | None:
         """Return the id behind which a channel goes on; None: with the newest."""

@@ -90,6 +90,12 @@ class States:
             if known.acked[0] != "live" or (known.channel.kind == "quote" and status.kind == "book"):
                 self.doubtful.add(known.channel.name)
 
+    def doubt(self, about: Channel) -> None:
+        """Have the gateway asked again about all channels that the statuses of channel `about` are about."""
+        for known in self._by_venue.get(about.venue, ()):
+            if about.symbol in (VENUE_WIDE, known.channel.symbol):
+                self.doubtful.add(known.channel.name)
+
     def data(self, name: str) -> None:
         """Note that something came in a channel."""
         known = self._known.get(name)

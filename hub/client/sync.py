@@ -185,10 +185,16 @@ class SyncClient:
             self._loop.close()
 
     def stream(
-        self, *channels: str, after: Mapping[str, str] | str | None = None, max_rate: float | None = None
+        self,
+        *channels: str,
+        after: Mapping[str, str] | str | None = None,
+        max_rate: float | None = None,
+        since: Time = None,
+        speed: float | None = None,
     ) -> SyncStream:
         """As Client.stream."""
-        return SyncStream(self._loop, self._client.stream(*channels, after=after, max_rate=max_rate))
+        stream = self._client.stream(*channels, after=after, max_rate=max_rate, since=since, speed=speed)
+        return SyncStream(self._loop, stream)
 
     def order_books(self, symbol: str, venue: str = "*") -> SyncOrderBooks:
         """As Client.order_books."""

@@ -8,7 +8,7 @@ from msgspec import UNSET, Struct, UnsetType
 from hub.client.items import Gap
 from hub.model import Message, State, decode
 
-__all__ = ["Ack", "Closing", "Error", "Lagging", "parse"]
+__all__ = ["Ack", "CaughtUp", "Closing", "Error", "Lagging", "parse"]
 
 
 class Ack(Struct, tag_field="type", tag="ack"):
@@ -21,6 +21,7 @@ class Ack(Struct, tag_field="type", tag="ack"):
     reason: str = ""
     pattern: str = ""
     matched: int | UnsetType = UNSET
+    replaying: bool = False
 
 
 class Error(Struct, tag_field="type", tag="error"):
@@ -39,9 +40,16 @@ class Closing(Struct, tag_field="type", tag="closing"):
     last: dict[str, str]
 
 
+class CaughtUp(Struct, tag_field="type", tag="live"):
+    channel: str
+    last: str | None
+    state: State
+    reason: str = ""
+
+
 class _Gap(Struct, tag_field="type", tag="gap"):
     channel: str
-    last: str
+    last: str | None
     next: str | None
 
 
@@ -53,11 +61,11 @@ class _Auth(Struct, tag_field="type", tag="auth"):
     pass
 
 
-Control: TypeAlias = Ack | Error | Lagging | Closing | Gap
+Control: TypeAlias = Ack | Error | Lagging | Closing | CaughtUp | Gap
 
-_decoder = msgspec.json.Decoder(Ack | Error | Lagging | Closing | _Gap | _Other | _Auth)
+_decoder = msgspec.json.Decoder(Ack | Error | Lagging | Closing | CaughtUp | _Gap | _Other | _Auth)
 _TAGS = (b'{"type":"ack"', b'{"type":"error"', b'{"type":"gap"', b'{"type":"lagging"', b'{"type":"closing"',
-         b'{"type":"pong"', b'{"type":"auth"')  # fmt: skip
+         b'{"type":"pong"', b'{"type":"auth"', b'{"type":"live"')  # fmt: skip
 
 
 def parse(frame: bytes) -> Message | Control | None:
@@ -67,5 +75,5 @@ def parse(frame: bytes) -> Message | Control | None:
         return decode(frame)
     control = _decoder.decode(frame)
     if isinstance(control, _Gap):
-        return Gap(control.channel, control.last, control.next)
+        return Gap(control.channel, control.last or "0-0", control.next)
     return None if isinstance(control, _Other | _Auth) else control
