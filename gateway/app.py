@@ -36,7 +36,7 @@ BEARER_SCHEME = SecurityScheme(
     type="http",
     scheme="bearer",
     bearer_format="JWT",
-    description="Where the gateway asks who its clients are: README, Tokens.",
+    description="Where the gateway asks who its clients are: docs/tokens.md.",
 )
 RESOURCES = [
     get_quotes, list_quotes, get_tickers, list_tickers, get_books, get_trades, get_candles, get_series,

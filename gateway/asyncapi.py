@@ -234,7 +234,7 @@ def document() -> dict[str, Any]:
                     "type": "http",
                     "scheme": "bearer",
                     "bearerFormat": "JWT",
-                    "description": "Only where the gateway asks who its clients are (README, Tokens).",
+                    "description": "Only where the gateway asks who its clients are (docs/tokens.md).",
                 }
             },
         },

@@ -1,6 +1,6 @@
 """How good the channels of a stream straight from Redis are: pulses, statuses, and the link itself.
 
-The rules for readers (README): a missing pulse makes a venue `down`, else its status counts, else the symbol's.
+The rules for readers (docs/redis.md): a missing pulse makes a venue `down`, else its status counts, else the symbol's.
 """
 
 import asyncio

@@ -276,9 +276,9 @@ def test_gaps_and_state_are_no_data(tmp_path: Path) -> None:
     assert parse_name(Path("_last.json")) is None
 
 
-def test_the_query_in_the_readme_works(tmp_path: Path) -> None:
-    readme = (Path(__file__).resolve().parents[3] / "README.md").read_text()
-    (query,) = re.findall(r"```sql\n(.*?)```", readme, re.DOTALL)
+def test_the_query_in_the_documents_works(tmp_path: Path) -> None:
+    page = (Path(__file__).resolve().parents[3] / "docs" / "history.md").read_text()
+    (query,) = re.findall(r"```sql\n(.*?)```", page, re.DOTALL)
     it = tail(tmp_path, Channel("trade", "venue", "BTC-USDT"))
     it.take(entries(*(trade(seq) for seq in range(1, 9))), 0.0)
     it.flush()
