@@ -57,6 +57,7 @@ class _Line:
 
     def __init__(self, socket: ClientConnection, source: Source, subs: Sequence[Subscription]) -> None:
         self.socket, self.source, self.subs = socket, source, subs
+        self.on: int | None = None
         self.outbox: asyncio.Queue[bytes] = asyncio.Queue(10_000)
         self.secret: list[bytes] = []
         """frames with credentials, never recorded"""
@@ -114,6 +115,8 @@ class Recorder:
                 for subs in shards(self._subs, self.adapter([])):
                     line = await self._open(stack, subs)
                     lines.append(line)
+                for number, line in enumerate(lines if len(lines) > 1 else ()):
+                    line.on = self.writer.opened - len(lines) + number
                 async with asyncio.TaskGroup() as group:
                     for line in lines:
                         group.create_task(self._receive(line, group))
@@ -160,7 +163,7 @@ class Recorder:
             except ConnectionClosed as error:
                 raise _Lost(f"connection closed: {error}") from error
             now = time.time_ns()
-            self.writer.frame(now, payload)
+            self.writer.frame(now, payload, on=line.on)
             try:
                 events = line.source.adapter.receive(payload, now)
             except WireError as error:
@@ -217,7 +220,7 @@ class Recorder:
             except ConnectionClosed as error:
                 raise _Lost(f"connection closed: {error}") from error
             if frame not in line.secret:
-                self.writer.frame(time.time_ns(), frame, "out")
+                self.writer.frame(time.time_ns(), frame, "out", line.on)
             await asyncio.sleep(1.25 / self.adapter.limits.messages_per_s)
 
     async def _keep(self, line: _Line) -> None:
@@ -273,7 +276,7 @@ async def record(
 
 def main() -> None:
     """Parse the command line and record until told to stop."""
-    parser = argparse.ArgumentParser(prog="python -m feeds.record", description="Record a session from a venue.")
+    parser = argparse.ArgumentParser(prog="tickwire record", description="Record a session from a venue.")
     parser.add_argument("venue", choices=sorted(ADAPTERS))
     parser.add_argument("--symbols", required=True, help="canonical symbols, e.g. BTC-USDT,ETH-USDT")
     parser.add_argument("--out", required=True, metavar="DIR", help="folder of the session; must be new or empty")

@@ -10,7 +10,7 @@ from hub.processes import load_or_exit, run
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m feeds.replay", description="Serve recorded sessions as the venue would, on 127.0.0.1."
+        prog="tickwire replay", description="Serve recorded sessions as the venue would, on 127.0.0.1."
     )
     parser.add_argument("venue", choices=sorted(DIALECTS))
     parser.add_argument("sessions", nargs="+", metavar="SESSION", help="session folder, or file of frames")

@@ -22,13 +22,16 @@ Run: TypeAlias = Callable[[Sequence[str]], int]
 
 class Command(NamedTuple):
     """`arguments` and `text` are for the overview, `examples` for the command's own help. `run` takes the arguments as
-    they are; without it the command is the click command of that name in hub/cli/`module`.py."""
+    they are; without it the command is the click command of that name in hub/cli/`module`.py. `options` and `words`
+    (what may come first) are what completion offers of a command that has a parser of its own."""
 
     arguments: str
     text: str
     examples: tuple[str, ...]
     run: Run | None = None
     module: str = ""
+    options: tuple[str, ...] = ()
+    words: tuple[str, ...] = ()
 
 
 def _here(module: str, argv: Sequence[str]) -> int:
@@ -46,6 +49,12 @@ def _module(module: str, argv: Sequence[str]) -> NoReturn:
     os.execv(sys.executable, [sys.executable, "-m", module, *argv])
 
 
+#: What the commands about a venue complete; the parser of each knows which it takes.
+VENUES: Final = (
+    "alpaca", "alphavantage", "binance", "binance_futures", "bybit", "coinbase", "coingecko", "deribit", "htx",
+    "hyperliquid", "kraken", "okx",
+)  # fmt: skip
+
 #: name -> arguments, what it does, examples, how it runs
 COMMANDS: Final[dict[str, Command]] = {
     "up": Command(
@@ -53,6 +62,7 @@ COMMANDS: Final[dict[str, Command]] = {
         "run the whole hub on this machine",
         ("tickwire up", "tickwire up --demo", "tickwire up --config my-hub.toml"),
         partial(_here, "up"),
+        options=("--demo", "--config"),
     ),
     "watch": Command(
         "SYMBOL...",
@@ -111,42 +121,75 @@ COMMANDS: Final[dict[str, Command]] = {
         "mint a JWT for the gateway, or revoke one",
         ("tickwire token --channels 'quote:*:*' --ttl 12h --sub my-bot > token", "tickwire token --revoke 5f0c…"),
         partial(_here, "token"),
+        options=(
+            "--channels",
+            "--revoke",
+            "--ttl",
+            "--sub",
+            "--max-connections",
+            "--max-subscriptions",
+            "--max-messages-per-s",
+            "--config",
+        ),
     ),
     "config": Command(
         "check [--config FILE]",
         "show the settings in force",
         ("tickwire config check", "tickwire config check --config my-hub.toml"),
         partial(_here, "config_check"),
+        options=("--config",),
+        words=("check",),
     ),
     "normalize": Command(
         "VENUE SESSION_DIR [--instruments FILE]",
         "canonical messages of a recorded session, as JSON lines",
         ("tickwire normalize binance my-session | head -3",),
         partial(_module, "feeds.normalize"),
+        options=("--instruments",),
+        words=VENUES,
     ),
     "record": Command(
         "VENUE --symbols A,B --out DIR [--seconds N]",
         "record a session from a venue",
         ("tickwire record binance --symbols BTC-USDT,ETH-USDT --out my-session --seconds 60",),
         partial(_module, "feeds.record"),
+        options=("--symbols", "--out", "--seconds", "--ws-url", "--rest-url", "--config"),
+        words=VENUES,
     ),
     "backfill": Command(
         "VENUE SYMBOL --since TIME [--until TIME] [--interval 1m]",
         "fill history with the venue's own candles",
         ("tickwire backfill binance BTC-USDT --since 2026-01-01T00:00:00Z",),
         partial(_module, "feeds.backfill"),
+        options=("--interval", "--since", "--until", "--config"),
+        words=VENUES,
     ),
     "archive": Command(
         "[--out DIR] [--channels PATTERNS] [--config FILE]",
         "write the event logs into Parquet files",
         ("tickwire archive --out archive --channels 'trade:*:*'",),
         partial(_module, "hub.archive"),
+        options=("--out", "--channels", "--config"),
     ),
     "replay": Command(
         "VENUE SESSION_DIR... [--port N] [--speed X] [--loop] [--shift]",
         "serve recorded sessions as the venue would",
         ("tickwire replay binance my-session --port 9443 --loop --shift",),
         partial(_module, "feeds.replay"),
+        options=(
+            "--port",
+            "--speed",
+            "--loop",
+            "--shift",
+            "--start-now",
+            "--instruments",
+            "--pause",
+            "--ping",
+            "--cut-after",
+            "--notice",
+            "--config",
+        ),
+        words=VENUES,
     ),
     "completion": Command(
         "bash|zsh|fish",
@@ -157,6 +200,7 @@ COMMANDS: Final[dict[str, Command]] = {
             "tickwire completion fish > ~/.config/fish/completions/tickwire.fish",
         ),
         partial(_here, "completion"),
+        words=("bash", "zsh", "fish"),
     ),
 }
 
@@ -208,6 +252,28 @@ def _examples(row: Command) -> str:
     return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in row.examples)
 
 
+class _Passing(click.Command):
+    """A command with a parser of its own."""
+
+    def __init__(self, name: str, row: Command, **settings: Any) -> None:
+        super().__init__(name, **settings)
+        self._options = (*row.options, "--help")
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[Any]:
+        from click.shell_completion import CompletionItem
+
+        return [CompletionItem(option) for option in self._options if option.startswith(incomplete)]
+
+
+def _values(row: Command, ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[Any]:
+    """Complete what is no option: what the command begins with, then files."""
+    from click.shell_completion import CompletionItem
+
+    if row.words and not ctx.params.get("argv"):
+        return [CompletionItem(word) for word in row.words if word.startswith(incomplete)]
+    return [CompletionItem(incomplete, type="file")]
+
+
 def _passing(name: str, row: Command, run: Run) -> click.Command:
     """Return a command that takes its arguments as they are: it has a parser of its own."""
 
@@ -219,10 +285,11 @@ def _passing(name: str, row: Command, run: Run) -> click.Command:
                 click.echo("\nexamples:\n" + "\n".join(f"  {line}" for line in row.examples))
             raise
 
-    return click.Command(
+    return _Passing(
         name,
+        row,
         callback=callback,
-        params=[click.Argument(["argv"], nargs=-1, type=click.UNPROCESSED)],
+        params=[click.Argument(["argv"], nargs=-1, type=click.UNPROCESSED, shell_complete=partial(_values, row))],
         add_help_option=False,
         short_help=row.text,
         context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},

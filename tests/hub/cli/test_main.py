@@ -2,14 +2,16 @@
 
 import io
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from feeds.registry import VENUES as REGISTERED
 from hub.cli.console import Console
-from hub.cli.main import COMMANDS, main
+from hub.cli.main import COMMANDS, VENUES, main
 from hub.embedded import EmbeddedRedis, free_port
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -132,6 +134,9 @@ def test_every_command_shows_its_examples(name: str) -> None:
         assert result.returncode == 0, result.stderr
         for line in COMMANDS[name].examples:
             assert line in result.stdout
+        if COMMANDS[name].run is not None:  # completion offers what the command's own parser has
+            usage = result.stdout.partition("\nexamples:")[0]
+            assert {*re.findall(r"^  (?:-h, )?(--[a-z-]+)", usage, re.MULTILINE)} == {*COMMANDS[name].options, "--help"}
     assert COMMANDS[name].examples and all(line.startswith("tickwire ") for line in COMMANDS[name].examples)
 
 
@@ -145,6 +150,24 @@ def test_completion_names_commands_and_options(shell: str) -> None:
     assert "quote" in tickwire(cwd=ROOT, **env).stdout
     env |= {"COMP_WORDS": "tickwire candles --int", "COMP_CWORD": "--int" if shell == "fish" else "2"}
     assert "--interval" in tickwire(cwd=ROOT, **env).stdout
+
+
+def test_completion_of_commands_with_a_parser_of_their_own() -> None:
+    def completed(words: str) -> list[str]:
+        count = len(words.split(" ")) - 1
+        env = {"_TICKWIRE_COMPLETE": "bash_complete", "COMP_WORDS": words, "COMP_CWORD": str(count)}
+        return tickwire(cwd=ROOT, **env).stdout.split()
+
+    assert completed("tickwire up --") == ["plain,--demo", "plain,--config", "plain,--help"]
+    assert completed("tickwire token --max-c") == ["plain,--max-connections"]
+    assert completed("tickwire normalize bin") == ["plain,binance", "plain,binance_futures"]
+    assert completed("tickwire replay binance some") == ["file,some"]
+    assert completed("tickwire replay binance x --sh") == ["plain,--shift"]
+    assert completed("tickwire config ") == ["plain,check"]
+
+
+def test_completion_names_every_venue() -> None:
+    assert set(REGISTERED) == set(VENUES)
 
 
 def test_the_overview_imports_nothing_heavy() -> None:
