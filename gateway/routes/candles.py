@@ -83,7 +83,10 @@ def _table(runtime: Runtime, venue: str, symbol: str, source: Source, span: Cand
     candles = CandleReader(runtime.reader, venue, symbol, source, span)
 
     def head(present: bool) -> dict[str, Any]:
-        return envelope(runtime, source.kind, venue, symbol, candles.newest, present=present)
+        # That nothing lies in the range says nothing about now.
+        return envelope(
+            runtime, source.kind, venue, symbol, candles.newest, present=present or candles.newest is not None
+        )
 
     def tail() -> dict[str, Any]:
         return {"next": None if candles.next_ms is None else candles.next_ms * NS_PER_MS}

@@ -106,7 +106,9 @@ async def get_series(
 
 def _table(runtime: Runtime, kind: str, venue: str, symbol: str, points: PointReader) -> Table:
     def head(present: bool) -> dict[str, Any]:
-        state, reason = runtime.watch.state(kind, venue, symbol, present)
+        # That nothing lies in the range says nothing about now.
+        published = channel_name(kind, venue, symbol) in runtime.directory.names
+        state, reason = runtime.watch.state(kind, venue, symbol, present or published)
         return {"venue": venue, "state": state, "reason": reason}
 
     def tail() -> dict[str, Any]:

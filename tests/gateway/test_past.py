@@ -31,7 +31,7 @@ from hub.link import Link
 from hub.model import CANDLE_TYPES, Candle
 from hub.past_candles import source_of
 from hub.redisio import command_client
-from tests.gateway.kit import Gateway, gateway_on, unchunked
+from tests.gateway.kit import Feed, Gateway, gateway_on, status, unchunked
 from tests.hub.publishing import KEYS, Rig, rig, trade
 
 MINUTE = 60_000
@@ -300,6 +300,27 @@ def _parsed(_: Any, name: str, text: str) -> Any:
         if name in ("start", "trades", "buy_trades", "sell_trades", "revision", "parts", "parts_max")
         else float(text)
     )
+
+
+async def test_a_range_without_anything_says_nothing_about_now(hub: tuple[Rig, Gateway], url: str) -> None:
+    it, gateway = hub
+    (start,) = recent(1, share=1.0)
+    await publish(it, candle(start), trade(1))
+
+    async def states() -> list[str]:
+        found = []
+        for path in ("candles/A-B?interval=1m", "series/A-B?kind=trade"):
+            _, body = await gateway.get(f"/v1/{path}&start=2020-01-01&end=2020-01-02")
+            (view,) = body["venues"]
+            assert not view.get("candles") and not view.get("points")
+            found.append(view["state"])
+        return found
+
+    async with Feed(url, "venue") as feed:
+        await feed.publish(status("live", venue="venue"))
+        async with asyncio.timeout(30):
+            while await states() != ["live", "live"]:
+                await asyncio.sleep(0.05)
 
 
 async def test_nothing_found_is_an_empty_table_in_each_format(hub: tuple[Rig, Gateway]) -> None:
