@@ -67,6 +67,7 @@ class Normalizer:
         self.warnings: list[str] = []
         self._given = instruments
         self._endpoint = next(iter(adapter.endpoints))
+        self._opened: list[str] = []
         self._bodies: dict[tuple[str, str], deque[Body]] = defaultdict(deque)
         self._due: list[tuple[int, int, Fetch, Body]] = []
         self._generation = self._answers = self._ticked = self._clock = 0
@@ -80,6 +81,7 @@ class Normalizer:
         """Print everything. Raises SessionError where the session cannot be read."""
         self._prepare()
         seen_data = False
+        self._opened.clear()
         opened: set[str] = set()  # of several endpoints, one that comes later takes nothing away
         for frame in self.session.frames():
             self._note_endpoint(frame)
@@ -88,7 +90,7 @@ class Normalizer:
                     self._reopen()
                     seen_data, opened = False, set()
                 opened.add(self._endpoint)
-                self._source.adapter.endpoint = self._endpoint
+            self._source.adapter.endpoint = self._endpoint
             if frame.direction != "in":
                 continue
             seen_data = True
@@ -193,6 +195,11 @@ class Normalizer:
     def _note_endpoint(self, frame: Frame) -> None:
         if frame.direction == "open":
             self._endpoint = self.adapter.endpoint_at(frame.payload.decode(errors="replace"))
+            self._opened.append(self._endpoint)
+        elif frame.on is not None:
+            if not 0 <= frame.on < len(self._opened):
+                raise SessionError(f"{self.session.path}: a frame on connection {frame.on}, which was not opened")
+            self._endpoint = self._opened[frame.on]
 
     # time and answers
 

@@ -2,9 +2,9 @@
 
 A session is a folder with `ws.jsonl.gz` (or `ws.jsonl`), lines `{"t": unix seconds or null, "raw": text}`, and
 `rest_index.jsonl` naming REST bodies beside it (`"request"` is the body of a POST). `"b64"` instead of `"raw"` holds a
-binary frame as it came, `"dir"` is `out` for what the recorder sent and `open` for a connection's URL. A single
-`.jsonl[.gz]` file of such lines is a session without REST bodies. Who plays one back is feeds/replay.py, who prints its
-messages feeds/normalize.py.
+binary frame as it came, `"dir"` is `out` for what the recorder sent and `open` for a connection's URL. `"on"`, where
+several are open at once, says on which: the first `open` of the session is 0. A single `.jsonl[.gz]` file of such lines
+is a session without REST bodies. Who plays one back is feeds/replay.py, who prints its messages feeds/normalize.py.
 """
 
 import base64
@@ -27,12 +27,13 @@ Direction = Literal["in", "out", "open"]
 
 
 class Frame(Struct, frozen=True, gc=False):
-    """One line: `ts` int ns UTC or None where the receive time is unknown."""
+    """One line: `ts` int ns UTC or None where the receive time is unknown; `on` None: on the one opened last."""
 
     ts: int | None
     payload: bytes
     direction: Direction = "in"
     binary: bool = False
+    on: int | None = None
 
 
 class Body(Struct, frozen=True, gc=False):
@@ -57,6 +58,7 @@ class _Line(Struct):
     raw: str | None = None
     b64: str | None = None
     dir: Direction = "in"
+    on: int | None = None
 
 
 class _IndexLine(Struct):
@@ -129,10 +131,10 @@ class Session:
 def _frame(line: bytes) -> Frame:
     row = _decode_line(line)
     if row.b64 is not None:
-        return Frame(_ns(row.t), base64.b64decode(row.b64, validate=True), row.dir, True)
+        return Frame(_ns(row.t), base64.b64decode(row.b64, validate=True), row.dir, True, row.on)
     if row.raw is None:
         raise ValueError("neither raw nor b64")
-    return Frame(_ns(row.t), row.raw.encode(), row.dir)
+    return Frame(_ns(row.t), row.raw.encode(), row.dir, False, row.on)
 
 
 def _ns(seconds: float | None) -> int | None:
@@ -152,16 +154,19 @@ class SessionWriter:
         self.folder.mkdir(parents=True, exist_ok=True)
         if any(self.folder.iterdir()):
             raise SessionError(f"{self.folder} is not empty: a session gets a folder of its own")
-        self.frames_written = 0
+        self.frames_written = self.opened = 0
         self._bodies = 0
         self._frames = gzip.open(self.folder / "ws.jsonl.gz", "wb")
         self._index = (self.folder / "rest_index.jsonl").open("wb")
 
-    def frame(self, ts: int | None, payload: bytes | str, direction: Direction = "in") -> None:
-        """Append one frame; text that is no UTF-8 is kept as a binary frame."""
+    def frame(self, ts: int | None, payload: bytes | str, direction: Direction = "in", on: int | None = None) -> None:
+        """Append one frame; text that is no UTF-8 is kept as a binary frame. `on` as in Frame."""
         row: dict[str, object] = {"t": _seconds(ts)}
         if direction != "in":
             row["dir"] = direction
+            self.opened += direction == "open"
+        if on is not None:
+            row["on"] = on
         try:
             row["raw"] = payload if isinstance(payload, str) else payload.decode()
         except UnicodeDecodeError:

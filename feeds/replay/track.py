@@ -60,7 +60,14 @@ def _load_frames(session: Session, dialect: Dialect, recording: Recording) -> No
     first = at = 0
     lags: list[int] = []
     latest = 0
+    opened: list[bytes] = []
     for frame in session.frames():
+        if frame.direction == "open":
+            opened.append(frame.payload)
+        elif frame.on is not None:
+            if not 0 <= frame.on < len(opened):
+                raise SessionError(f"{session.path}: a frame on connection {frame.on}, which was not opened")
+            dialect.sent(opened[frame.on])
         if frame.direction != "in":
             dialect.sent(frame.payload)
             continue

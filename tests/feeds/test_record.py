@@ -33,6 +33,20 @@ async def record_from(server: ReplayServer, symbols: Iterable[str], out: Path, s
     return Session(out)
 
 
+async def record_whole(server: ReplayServer, symbols: Iterable[str], out: Path) -> Session:
+    """Record until the server has played everything, however long that takes here."""
+    recording = asyncio.create_task(
+        record("binance", list(symbols), str(out), Settings(), server.ws_url, server.rest_url, None)
+    )
+    await asyncio.wait({recording, asyncio.create_task(server.finished())}, return_when=asyncio.FIRST_COMPLETED)
+    size = -1
+    while size != (size := sum(file.stat().st_size for file in out.iterdir())):
+        await asyncio.sleep(2.0)  # the recorder flushes once a second
+    recording.cancel()
+    await asyncio.gather(recording, return_exceptions=True)
+    return Session(out)
+
+
 def normalized(session: Session, instruments: Path | None = None) -> list[Json]:
     output = io.BytesIO()
     listing = gzip.decompress(instruments.read_bytes()) if instruments else None
@@ -76,7 +90,7 @@ async def test_a_recorded_session_prints_the_messages_of_the_original(
     tmp_path: Path, original: Path, symbols: tuple[str, ...]
 ) -> None:
     async with ReplayServer("binance", [original], speed=25) as server:
-        session = await record_from(server, symbols, tmp_path / "recorded", 4.0 if original is FIRST else 5.5)
+        session = await record_whole(server, symbols, tmp_path / "recorded")
     again = [row for row in normalized(session) if row["symbol"] in symbols]
     first = [row for row in normalized(Session(original), LISTING) if row["symbol"] in symbols]
     assert trades(again) == trades(first)
@@ -105,6 +119,24 @@ async def test_what_a_session_holds(tmp_path: Path) -> None:
     assert None not in times and times == sorted(times, key=lambda ts: ts or 0)
     assert resources[:2] == [("exchangeInfo", ""), ("depth", "BTCUSDT")]
     assert all(body.ts is not None and body.read() for body in session.bodies)
+
+
+async def test_of_several_connections_each_frame_says_its_own(tmp_path: Path) -> None:
+    """Bybit's frames, for one, do not say whether they are of spot or of contracts."""
+    original = ROOT / "tests" / "data" / "sessions" / "binance_futures" / "cryptofeed_2021-07-22"
+    async with ReplayServer("binance_futures", [original], speed=10) as server:
+        out, symbols = tmp_path / "recorded", ["SUSHI-USDT-PERP"]
+        await record("binance_futures", symbols, str(out), Settings(), server.ws_url, server.rest_url, 3.0)
+    frames = list(Session(out).frames())
+    opened = [frame.payload.decode() for frame in frames if frame.direction == "open"]
+    assert len(opened) == 2
+    kinds: dict[int | None, set[str]] = defaultdict(set)
+    for frame in frames:
+        if frame.direction == "in" and b'"e":' in frame.payload:
+            kinds[frame.on].add(json.loads(frame.payload)["data"]["e"])
+    public, market = (next(n for n, name in enumerate(opened) if part in name) for part in ("/public", "/market"))
+    assert kinds.keys() == {0, 1}
+    assert "depthUpdate" in kinds[public] and "aggTrade" in kinds[market] and "aggTrade" not in kinds[public]
 
 
 async def test_a_closed_connection_is_opened_again(tmp_path: Path) -> None:

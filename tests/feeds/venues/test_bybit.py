@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from feeds.adapter import Acked, BookGap, BookUpdate, Fetch, Refused, Send, Skipped, Subscription
 from feeds.rest import LocalLimiter, RestClient
 from feeds.venues.bybit import Bybit
-from hub.errors import RateLimited, WireError
+from hub.errors import RateLimited, SessionError, WireError
 from hub.instruments import Instrument, InstrumentTable
 from hub.model import Candle, Mark, Quote, Ticker, Trade
 from tests.feeds.venues.plays import Follower, Levels, Row, frames_of, lines, of, play, recordings, rows_of, write
@@ -294,6 +294,20 @@ def test_a_recording_of_two_connections_keeps_them_apart(tmp_path: Path) -> None
         _, messages = play("bybit", write(tmp_path / str(len(listed)), rows, listed))
         for symbol in symbols:
             assert [len(of(messages, kind, symbol)) for kind in ("trade", "book", "quote")] == [40, 21, 20]
+
+
+def test_a_recording_may_go_to_and_fro_between_connections(tmp_path: Path) -> None:
+    url, at = "wss://stream.bybit.com/v5/public/", 1_780_000_000.0
+    rows: list[Row] = [{"t": at, "raw": url + category, "dir": "open"} for category in ("spot", "linear")]
+    for spot, linear in zip(lines(*made(20)), lines(*made(20)), strict=True):
+        rows += [{**spot, "on": 0}, {**linear, "on": 1}]
+    bodies = [(f"https://api.bybit.com/v5/market/instruments-info?category={name}", body)
+              for name, body in zip(("spot", "linear", "inverse"), LISTS, strict=True)]  # fmt: skip
+    _, messages = play("bybit", write(tmp_path / "s", rows, bodies))
+    for symbol in ("BTC-USDT", "BTC-USDT-PERP"):
+        assert [len(of(messages, kind, symbol)) for kind in ("trade", "book", "quote")] == [40, 21, 20]
+    with pytest.raises(SessionError, match="connection 7, which was not opened"):
+        play("bybit", write(tmp_path / "wrong", [*rows, {**rows[-1], "on": 7}], bodies))
 
 
 def test_a_list_of_one_category_says_where_an_unnamed_recording_belongs(tmp_path: Path) -> None:
