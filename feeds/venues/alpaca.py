@@ -8,7 +8,8 @@ Quirks:
 - Log in first. One connection an endpoint; a dead one holds its place for a while, and the next is refused with 406.
 - Stocks have no aggressor and no book. Ids of their trades are unique for an exchange and a day only, so repeats are
   found here, with both. Crypto trades name the taker.
-- A trade may be corrected or cancelled later: that is told as a note on the symbol's trades.
+- A trade may be corrected or cancelled later: that is told as a note on the symbol's trades, and the candles since then
+  are asked for. When it was is remembered here: what `t` of a correction is the time of is not documented.
 - Sizes of stock quotes are passed on as the venue gives them. The documents say round lots; since the change of the
   consolidated tape in 2025 they may be shares. `quote_lot` is what they are multiplied with.
 - Books of crypto have no number and no checksum: a lost message cannot be noticed.
@@ -55,6 +56,8 @@ _KINDS = {"t": "trade", "q": "quote", "o": "book"}
 _TAKER: dict[str, Side] = {"B": "buy", "S": "sell"}
 _TIMEFRAMES = {"1m": "1Min", "3m": "3Min", "5m": "5Min", "15m": "15Min", "30m": "30Min", "1h": "1Hour"}
 _TEST_SYMBOL = "FAKEPACA"
+#: Times of so many stock trades are remembered, those of all symbols together.
+_TIMES_KEPT = 200_000
 _NS_PER_DAY = 86_400 * NS_PER_S
 
 #: Errors that answer a request to subscribe: 400 syntax, 405 symbol limit, 409 plan, 410 wrong channel for the feed.
@@ -112,6 +115,7 @@ class Alpaca(Adapter):
         super().__init__(instruments, book_levels, endpoint, credentials)
         self._instruments = {row.venue_symbol: row for row in instruments}
         self._repeats: dict[str, TradeIds] = {}
+        self._times: dict[tuple[str, str, int], int] = {}  # (symbol, exchange, id) -> int ns
         self._live: set[str] = set()
         self._acked: set[str] = set()
         self._pending: deque[tuple[str, ...]] = deque()
@@ -300,6 +304,10 @@ class Alpaca(Adapter):
                 seen = self._repeats[m.S] = TradeIds(contiguous=False)
             if not seen.new(f"{m.x}{m.z} {(at or 0) // _NS_PER_DAY} {m.i}"):
                 return [Skipped("repeated trade")]
+            if at is not None and m.x:
+                self._times[m.S, m.x, m.i] = at
+                if len(self._times) > _TIMES_KEPT:
+                    del self._times[next(iter(self._times))]
         side = _TAKER.get(m.tks)
         trade_id = "" if m.i is None else str(m.i)
         return [Trade(self.venue, row.symbol, "", at, ts_recv, 0, m.p, m.s, side, trade_id)]
@@ -329,15 +337,19 @@ class Alpaca(Adapter):
 
     def _correction(self, m: wire.Correction, ts_recv: int) -> Events:
         was, now = f"{m.oi} ({m.op} x {m.os})", f"{m.ci} ({m.cp} x {m.cs})"
-        return self._revised(m.S, f"trade {was} of exchange {m.x} is corrected to {now}", wire.time_of(m.t), ts_recv)
+        return self._revised(m, m.oi, f"trade {was} of exchange {m.x} is corrected to {now}", ts_recv)
 
     def _cancel(self, m: wire.Cancel, ts_recv: int) -> Events:
         why = "an error" if m.a == "E" else "cancelled"
-        return self._revised(m.S, f"trade {m.i} ({m.p} x {m.s}) of exchange {m.x} is {why}", wire.time_of(m.t), ts_recv)
+        return self._revised(m, m.i, f"trade {m.i} ({m.p} x {m.s}) of exchange {m.x} is {why}", ts_recv)
 
-    def _revised(self, symbol: str, reason: str, at: int | None, ts_recv: int) -> Events:
-        row = self._instruments.get(symbol)
-        return [Revised(row, reason, at, ts_recv)] if row is not None else [Skipped("unknown symbol")]
+    def _revised(self, m: wire.Correction | wire.Cancel, trade_id: int, reason: str, ts_recv: int) -> Events:
+        row = self._instruments.get(m.S)
+        if row is None:
+            return [Skipped("unknown symbol")]
+        told, known = wire.time_of(m.t), self._times.get((m.S, m.x, trade_id))
+        at = min(told, known) if told is not None and known is not None else told if known is None else known
+        return [Revised(row, reason, at, ts_recv)]
 
     # answers
 

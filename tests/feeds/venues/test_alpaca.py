@@ -26,14 +26,18 @@ from feeds.adapter import (
     Subscription,
 )
 from feeds.normalize import Normalizer
+from feeds.pipeline import Pipeline, Source
 from feeds.registry import credentials_of
 from feeds.rfc3339 import parse_ns
 from feeds.session import Session
 from feeds.venues.alpaca import Alpaca, AlpacaSip
+from hub.config import BookSettings, CandleSettings
 from hub.errors import ConfigError, WireError
 from hub.instruments import Instrument, InstrumentTable
-from hub.model import Candle, Quote, Trade
+from hub.intervals import NS_PER_S
+from hub.model import Candle, Quote, Trade, kind_of
 from tests.feeds.naive import ROOT
+from tests.feeds.running import KINDS, Heard
 from tests.feeds.venues import alpaca_session
 
 Row = dict[str, Any]
@@ -209,6 +213,42 @@ def test_corrections_and_cancels_are_told(tmp_path: Path) -> None:
     notes = [(row["kind"], row["reason"]) for row in found if row["type"] == "status"]
     assert notes == [("trade", one.reason), ("trade", other.reason)]
     assert normalizer.pipeline.counters["trades_revised"] == 2
+
+
+def test_what_was_corrected_is_corrected_where_it_was() -> None:
+    """A correction that comes a minute later: the candle of the trade is asked for, a closed one with the open ones."""
+    adapter, later = Alpaca([AAPL]), "2023-04-06T11:55:40Z"
+    adapter.receive(text(trade(1), {**trade(2), "t": later}), 1)
+    change = {"oi": 1, "op": 162.92, "os": 3, "ci": 3, "cp": 163, "cs": 3}
+    row = {"T": "c", "S": "AAPL", "x": trade(1)["x"], "t": later}
+    for item, at in (
+        ({**row, **change}, AT),
+        ({**row, "T": "x", "i": 1, "p": 162.92, "s": 3, "a": "C"}, AT),
+        ({**row, **change, "oi": 2}, later),
+        ({**row, **change, "x": "elsewhere"}, later),
+    ):
+        (event,) = adapter.receive(text(item), 2)
+        assert isinstance(event, Revised) and event.ts_event == parse_ns(at)
+
+
+@pytest.mark.parametrize("verb", ["c", "x"])
+def test_candles_that_a_correction_touches_are_asked_for(verb: str) -> None:
+    heard = Heard()
+    pipeline = Pipeline(Alpaca, {*KINDS, "candle"}, BookSettings(), CandleSettings(), heard)
+    pipeline.add(AAPL)
+    source = Source(adapter := Alpaca([AAPL]), 1)
+    start = (parse_ns("2023-04-06T11:54:00Z") or 0) - 60 * NS_PER_S
+    pipeline.covered(["AAPL"], start)
+    pipeline.feed(source, adapter.receive(text(trade(1)), start + 90 * NS_PER_S))
+    closing = start + 200 * NS_PER_S
+    pipeline.tick(closing)
+    told = [each for each in heard.messages if isinstance(each, Candle) and kind_of(each) == "candle.1m"]
+    assert [candle.start for candle in told] == [start + 60 * NS_PER_S]
+    later = {"T": verb, "S": "AAPL", "x": trade(1)["x"], "t": "2023-04-06T11:56:10Z"}
+    change = {"oi": 1, "op": 162.92, "os": 3, "ci": 3, "cp": 163, "cs": 3, "i": 1, "p": 162.92, "s": 3, "a": "C"}
+    pipeline.feed(source, adapter.receive(text({**later, **change}), closing))
+    due = {(entry.interval, entry.start) for _, entry in pipeline.tick(closing + NS_PER_S)}
+    assert ("1m", start + 60 * NS_PER_S) in due
 
 
 def test_a_price_of_zero_is_no_quote() -> None:
