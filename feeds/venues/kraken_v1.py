@@ -2,8 +2,9 @@
 
 Documentation: https://docs.kraken.com/api/docs/websocket-v1/book (frozen)
 
-Quirks: trades have no id; the depth stands in the channel's name (`book-1000`); only updates have a checksum (`c`),
-made as v2's; one update may come as two objects in one frame; a level sent again because it moved up is marked `r`.
+Quirks: trades have no id, so that only a frame like the one before is a repeated one; the depth stands in the channel's
+name (`book-1000`); only updates have a checksum (`c`), made as v2's; one update may come as two objects in one frame; a
+level sent again because it moved up is marked `r`.
 """
 
 from collections.abc import Callable, Mapping
@@ -146,6 +147,7 @@ class KrakenV1:
     def __init__(self, instruments: Mapping[str, Instrument]) -> None:
         self._instruments = instruments
         self._live: set[str] = set()
+        self._traded: dict[str, bytes] = {}
         self._handlers: dict[str, Callable[[Instrument, list[Raw], str, int], list[Event | Fetch]]] = {
             "book": self._book,
             "trade": self._trades,
@@ -191,6 +193,10 @@ class KrakenV1:
         return [Acked((channel,))] if event.status == "subscribed" else []
 
     def _trades(self, instrument: Instrument, parts: list[Raw], depth: str, ts_recv: int) -> list[Event | Fetch]:
+        told, before = bytes(parts[0]), self._traded.get(instrument.symbol)
+        if told == before:
+            return [Skipped("repeated trades")]
+        self._traded[instrument.symbol] = told
         return [
             Trade(
                 _VENUE, instrument.symbol, "", _ns_of(row.time), ts_recv, 0,

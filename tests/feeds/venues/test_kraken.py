@@ -513,6 +513,16 @@ def test_a_recording_of_v1_uses_a_list_of_today(tmp_path: Path) -> None:
     assert {row["symbol"] for row in of(bare, "trade")} == {"XDG~2FUSD", "ETH~2FUSD", "NO~2FPE"}
 
 
+def test_trades_of_v1_that_come_twice_are_told_once(tmp_path: Path) -> None:
+    """They have no ids: a frame with the same trades, to the microsecond, is the same frame."""
+    row = '["5.0","0.5","1617666425.600001","b","l",""]'
+    one, other = f'[2,[{row}],"trade","XBT/USD"]', f'[2,[{row}],"trade","ETH/USD"]'
+    two = f'[2,[{row},{row.replace("001", "002")}],"trade","XBT/USD"]'
+    normalizer, messages = play("kraken", write(tmp_path / "session", lines(one, one, other, one, two)))
+    assert [row["symbol"] for row in of(messages, "trade")] == ["XBT~2FUSD", "ETH~2FUSD", "XBT~2FUSD", "XBT~2FUSD"]
+    assert normalizer.pipeline.counters["skipped_repeated_trades"] == 2
+
+
 def test_rest_names_are_v1s() -> None:
     rows = Kraken.parse_instruments((OWN / "rest_AssetPairs.json").read_bytes())
     assert [(row.venue_symbol, row.symbol, row.tick_size, row.lot_size, row.min_notional) for row in rows] == [
