@@ -177,7 +177,7 @@ class RedisTransport:
         return rows
 
     async def _judge(self, kind: str, pairs: Sequence[tuple[Source, Any]], *, valued: bool = True) -> None:
-        """Set state, reason and age of rows by the readers' rules (docs/redis.md), each with its newest message or None.
+        """State, reason and age of rows by the readers' rules (docs/redis.md), each with its newest message or None.
 
         Not `valued`: there is no value to be present, the row is about a venue.
         """

@@ -38,15 +38,18 @@ def unwritten(example: Example) -> bool:
 
 
 async def _message(example: Example, what: str, hub: Hub, nullable: set[str]) -> str:
-    channel, _, action = what.partition(" ")
+    channel, _, word = what.partition(" ")
+
+    def meant(message: dict[str, Any]) -> bool:
+        return not word or word in (message.get("action"), message.get("state"))
 
     def alike(message: dict[str, Any]) -> bool:
         if unwritten(example):
-            return not action or bool(message.get("action") == action)
+            return meant(message)
         return not compare(example, json.dumps(message), nullable)
 
     found = await hub.messages(channel, alike)
-    wanted = [message for message in found if not action or message.get("action") == action]
+    wanted = [message for message in found if meant(message)]
     return json.dumps(wanted[-1]) if wanted else ""
 
 
@@ -54,7 +57,7 @@ def compare(example: Example, text: str, nullable: set[str]) -> list[str]:
     """Return how `text` differs from the example: in shape, not in values."""
     if not text.strip():
         return ["nothing came"]
-    if example.what.startswith("ws"):
+    if example.what.partition(" ")[0] in {"ws", "slow"}:
         return _dialogues(example.text.splitlines(), text.splitlines(), nullable)
     if example.lang == "json":
         return _objects(json.loads(example.text), json.loads(text), nullable, example.what)
@@ -67,7 +70,7 @@ def compare(example: Example, text: str, nullable: set[str]) -> list[str]:
 
 def _objects(example: Any, live: Any, nullable: set[str], what: str) -> list[str]:
     if isinstance(example, dict) and what.startswith("message "):
-        for name in ("type", "action"):
+        for name in ("type", "action", "state"):
             if example.get(name) != live.get(name):
                 return [f".{name}: {live.get(name)!r} where the example has {example.get(name)!r}"]
     return differences(example, live, nullable)

@@ -5,6 +5,8 @@ Long lists and maps are cut. A new example needs its comment and the fields that
 
 import asyncio
 import json
+import re
+import socket
 import sys
 import tempfile
 from pathlib import Path
@@ -16,12 +18,13 @@ from tests.docs.live import Hub, running_hub
 from tests.docs.shapes import OPEN
 
 WIDTH = 112
+_LOCAL = re.compile(r"ws://127\.0\.0\.1:\d+")
 
 
 def cut(value: Any, key: str = "") -> Any:
     """Return `value` with the first two of each list, and the first three of maps with names for keys."""
     if isinstance(value, list):
-        return [cut(item, key) for item in value[: 2 if key not in {"errors"} else None]]
+        return [cut(item, f"{key}[]") for item in value[:2]]
     if isinstance(value, dict):
         kept = list(value.items())[:3] if key in OPEN else value.items()
         return {name: cut(item, name) for name, item in kept}
@@ -58,6 +61,7 @@ def written(example: Example, text: str) -> str:
     """Return `text` as it is to stand in the page."""
     if example.what.startswith("ws"):
         return text
+    text = _LOCAL.sub("wss://stream.binance.com:9443", text).replace(f'"{socket.gethostname()} pid', '"hub-1 pid')
     if example.lang == "json":
         return pretty(cut(json.loads(text))) + "\n"
     if example.lang == "csv":

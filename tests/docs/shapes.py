@@ -2,18 +2,18 @@
 
 from typing import Any, Final
 
-__all__ = ["differences"]
+__all__ = ["OPEN", "differences"]
 
-#: Objects whose keys are names (of venues, kinds, counters …) and not fields.
+#: Objects whose keys are names (of venues, kinds, counters …) and not fields; `x[]`: items of x.
 OPEN: Final = frozenset({
-    "analytics", "ask_venues", "bid_venues", "channels", "counters", "kinds", "last", "latency", "refused",
+    "analytics", "ask_venues[]", "bid_venues[]", "channels", "counters", "kinds", "last", "latency", "refused",
 })  # fmt: skip
 
 
 def differences(example: Any, live: Any, nullable: set[str], where: str = "", key: str = "") -> list[str]:
     """Return where `live` is not like `example`; null and a value are alike only in fields that are `nullable`."""
     if example is None or live is None:
-        if example is live or key in nullable:
+        if example is live or key.rstrip("[]") in nullable:
             return []
         return [f"{where or 'it'}: {_kind(live)} where the example has {_kind(example)}"]
     if type(example) is not type(live):
@@ -41,15 +41,15 @@ def _in_fields(example: dict[str, Any], live: dict[str, Any], nullable: set[str]
 
 
 def _in_names(example: dict[str, Any], live: dict[str, Any], nullable: set[str], where: str, key: str) -> list[str]:
-    return _any_of(list(example.values()), list(live.values()), nullable, where, key)
+    return _any_of(list(example.values()), list(live.values()), nullable, where, f"{key}[]")
 
 
 def _in_list(example: list[Any], live: list[Any], nullable: set[str], where: str, key: str) -> list[str]:
     scalars = not any(isinstance(item, dict | list) for item in example)
     if scalars and len({type(item) for item in example}) > 1 and len(example) == len(live):
         pairs = zip(example, live, strict=True)
-        return [line for one, other in pairs for line in differences(one, other, nullable, f"{where}[]", key)]
-    return _any_of(example, live, nullable, f"{where}[]", key)
+        return [line for one, other in pairs for line in differences(one, other, nullable, f"{where}[]", f"{key}[]")]
+    return _any_of(example, live, nullable, f"{where}[]", f"{key}[]")
 
 
 def _any_of(examples: list[Any], live: list[Any], nullable: set[str], where: str, key: str) -> list[str]:

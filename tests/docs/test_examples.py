@@ -13,6 +13,7 @@ from websockets.exceptions import ConnectionClosed
 from tests.docs.documents import DOCS, Example, examples, first_cells, nullable, pages, section
 from tests.docs.judge import compare, current
 from tests.docs.live import Hub, running_hub
+from tests.docs.shapes import OPEN
 from tests.gateway.kit import Feed, gateway_on, trade
 from tests.gateway.test_slow import TRADE, publish_until, stalled
 
@@ -24,7 +25,7 @@ def mutations(example: Example) -> list[Example]:
     """Return the example with something wrong: each field of its objects left out, a field that does not exist."""
     if example.lang == "csv":
         return [changed(example, example.text.replace(",", ",no_such,", 1))]
-    if example.what == "GET /metrics":
+    if example.lang == "text" and example.what.startswith("GET"):
         return [changed(example, example.text.replace("{", "_no{", 1))]
     if example.lang == "json":
         return [changed(example, text) for text in broken(example.text)]
@@ -44,13 +45,45 @@ def changed(example: Example, text: str) -> Example:
     return Example(example.page, example.what, example.lang, text)
 
 
+Places = set[tuple[str, ...]]
+
+
+def places(value: Any, key: str = "", at: tuple[str, ...] = ()) -> Places:
+    """Return the paths of all fields; items of lists and of maps with names for keys share one."""
+    if isinstance(value, list):
+        return set().union(*(places(item, f"{key}[]", (*at, "")) for item in value))
+    if not isinstance(value, dict):
+        return set()
+    if key in OPEN:
+        return set().union(*(places(item, "", (*at, "")) for item in value.values()))
+    below = (places(item, name, (*at, name)) for name, item in value.items())
+    return {(*at, name) for name in value}.union(*below)
+
+
+def without(value: Any, place: tuple[str, ...]) -> Any:
+    """Return `value` without the field at `place`, wherever that is."""
+    if not place:
+        return value
+    first, *rest = place
+    if isinstance(value, list):
+        return [without(item, tuple(rest)) for item in value]
+    if isinstance(value, dict) and not first:
+        return {name: without(item, tuple(rest)) for name, item in value.items()}
+    if not isinstance(value, dict):
+        return value
+    kept = {name: item for name, item in value.items() if name != first or rest}
+    return {name: without(item, tuple(rest)) if name == first else item for name, item in kept.items()}
+
+
 def broken(text: str) -> list[str]:
+    """Return the JSON with each of its fields left out, with one too many, in another order, with other types."""
     whole: dict[str, Any] = json.loads(text)
-    found = [{name: value for name, value in whole.items() if name != gone} for gone in whole]
+    found = [without(whole, place) for place in sorted(places(whole))]
     found.append({**whole, "no_such": 1})
     if len(whole) > 1:
         found.append(dict(reversed(whole.items())))
-    found += [{**whole, name: [value]} for name, value in whole.items() if value is not None]
+    other = {name: [] if isinstance(value, dict) else {} for name, value in whole.items() if value is not None}
+    found += [{**whole, name: value} for name, value in other.items()]
     return [json.dumps(each, ensure_ascii=False) for each in found]
 
 
@@ -62,6 +95,14 @@ def test_there_are_examples_and_no_others() -> None:
         declared = [each for each in examples(text, page.name) if each.lang in {"json", "text", "csv"}]
         assert len(re.findall(r"^```(?:json|text|csv)$", text, re.MULTILINE)) == len(declared), page.name
         assert text.count("<!-- example:") == len(declared), page.name
+
+
+@pytest.mark.parametrize("example", ALL, ids=lambda each: each.what)
+def test_an_example_is_like_itself_and_unlike_what_is_changed(example: Example) -> None:
+    assert mutations(example)
+    assert compare(example, example.text, NULLABLE) == []
+    for wrong in mutations(example):
+        assert compare(wrong, example.text, NULLABLE), f"not noticed: {wrong.text}"
 
 
 @pytest.mark.timeout(300)
@@ -106,7 +147,8 @@ async def routes_are_documented(hub: Hub) -> None:
         pattern = re.compile(re.sub(r"\{\w+\}", "[^/]+", path))
         assert any(pattern.fullmatch(each) for each in asked), f"rest.md has no example of {path}"
         wanted = {each["name"] for each in operation.get("parameters", []) if each["in"] == "query"}
-        told = set(first_cells(under)) | {name for name in wanted & shared if f"`{name}`" in under}
+        (listed,) = re.findall(r"Parameters: (.*?)\.", under, re.DOTALL) or [""]
+        told = set(first_cells(under)) | (set(re.findall(r"`(\w+)`", listed)) & (shared | {"kind"}))
         assert wanted - told == set(), path
     for path in ("/schema", "/schema/openapi.json", "/schema/openapi.yaml", "/asyncapi.json", "/metrics"):
         assert f"`{path}`" in text
@@ -127,8 +169,8 @@ async def test_what_a_slow_reader_is_told(redis_url: str) -> None:
         except ConnectionClosed as error:
             assert error.rcvd is not None
             lines.append(f'< close {error.rcvd.code} "{error.rcvd.reason}"')
-    dialogue = Example(example.page, "ws", "text", example.text)
+
     text = "\n".join(lines[-3:])
-    assert compare(dialogue, text, NULLABLE) == []
-    for wrong in mutations(dialogue):
+    assert compare(example, text, NULLABLE) == []
+    for wrong in mutations(example):
         assert compare(wrong, text, NULLABLE), f"not noticed: {wrong.text}"

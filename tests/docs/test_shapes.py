@@ -30,6 +30,10 @@ from tests.docs.shapes import differences
         ([{"a": 1}, {"b": 1}], [{"c": 2}], "[].a"),
         ({"counters": {"x": 1}}, {"counters": {"y": 2}}, None),
         ({"counters": {"x": 1}}, {"counters": {"y": "2"}}, ".counters: str"),
+        ({"kinds": {"x": {"a": 1}}}, {"kinds": {"y": {"b": 2}}}, ".kinds.a: only in the example"),
+        ({"kinds": [{"a": 1}]}, {"kinds": [{"b": 2}]}, ".kinds[].a: only in the example"),
+        ({"bid_venues": [{"x": 1.0}]}, {"bid_venues": [{"y": 2.0}]}, None),
+        ({"bid_venues": [{"x": 1.0}]}, {"bid_venues": [{"y": 2}]}, "int"),
         ({"a": {"b": [{"c": 1}]}}, {"a": {"b": [{"c": 1}, {"c": "1"}]}}, ".a.b[].c: str"),
     ],
 )
