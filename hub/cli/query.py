@@ -21,7 +21,7 @@ from hub.cli.parts import gateway_address
 from hub.client.client import Client
 from hub.client.rows import Rows
 
-__all__ = ["STATE_STYLES", "book", "candles", "default_url", "instruments", "quote", "trades", "venues"]
+__all__ = ["STATE_STYLES", "book", "candles", "default_url", "fitting", "instruments", "quote", "trades", "venues"]
 
 STATE_STYLES: Final = {"live": "green", "stale": "yellow", "resyncing": "magenta", "down": "bold red"}
 #: Columns of a table that goes into a file or a pipe.
@@ -39,6 +39,13 @@ COLUMNS: Final = {
                "reason"),
     "instruments": ("symbol", "venue", "venue_symbol", "kind", "tick_size", "lot_size", "min_notional", "status"),
 }  # fmt: skip
+
+#: Columns a narrow terminal does without, in this order: prices and states stay.
+DISPENSABLE: Final = (
+    "trade_id", "min_notional", "lot_size", "tick_size", "connections", "messages", "symbols", "source", "trades",
+    "ask_venue", "bid_venue", "24 h", "last", "spread", "ask_size", "bid_size", "books_wanted", "books_live", "level",
+    "volume", "venue_symbol", "age_ms", "age", "ts_event", "open", "status", "reason",
+)  # fmt: skip
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -143,12 +150,26 @@ def show(name: str, rows: Rows[Any], form: str | None) -> None:
         console = Console()
         if not console.is_terminal:
             console.width = WIDE
-        console.print(table(columns, rows.records()))
+        records = rows.records()
+        console.print(fitting(console, columns, lambda shown: table(shown, records)))
     if not rows:
         click.echo("nothing there", err=True)
     for source in rows.sources:
         if source.state != "live" and ("state" not in columns or not rows or form == "csv"):
             click.echo(f"{source.venue} {source.symbol}: {source.state} ({source.reason})", err=True)
+
+
+def fitting(console: Console, columns: Sequence[str], make: Callable[[Sequence[str]], Table]) -> Table:
+    """Return a table that fits the terminal: columns go, the most dispensable first, before any value is cut short."""
+    shown = list(columns)
+    made = make(shown)
+    for name in DISPENSABLE:
+        if console.measure(made, options=console.options.update(max_width=WIDE)).maximum <= console.width:
+            break
+        if name in shown:
+            shown.remove(name)
+            made = make(shown)
+    return made
 
 
 def table(columns: Sequence[str], records: Sequence[dict[str, Any]]) -> Table:
@@ -177,7 +198,8 @@ def cell(name: str, value: Any) -> Text:
 
 def number(value: float) -> str:
     """Return a price or size as people write it: no exponent, no needless zeros."""
-    text = format(Decimal(repr(value)), ",f")
+    # 15 digits are what a float64 holds for sure; sums have more.
+    text = format(Decimal(f"{value:.15g}"), ",f")
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 

@@ -14,7 +14,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from hub.cli.query import STATE_STYLES, age, default_url, number
+from hub.cli.query import STATE_STYLES, age, default_url, fitting, number
 from hub.client.client import Client
 from hub.client.items import Item
 from hub.client.stream import Stream
@@ -24,6 +24,9 @@ from hub.model import Quote, State, Ticker
 __all__ = ["Board", "watch"]
 
 RATE_PER_S: Final = 4.0
+COLUMNS: Final = ("symbol", "venue", "bid", "bid_venue", "ask", "ask_venue", "spread", "last", "24 h", "age", "state",
+                  "reason")  # fmt: skip
+_LEFT: Final = frozenset(("symbol", "venue", "bid_venue", "ask_venue", "state", "reason"))
 
 
 class Board:
@@ -43,47 +46,53 @@ class Board:
                 self.tickers[item.symbol, item.venue] = item
         return None
 
-    def table(self, stream: Stream, now_ns: int) -> Table:
-        """Return a row per symbol and venue, the consolidated one first."""
-        made = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
-        for name in ("symbol", "venue"):
-            made.add_column(name, no_wrap=True)
-        for name in ("bid", "ask", "spread", "last", "24 h", "age"):
-            made.add_column(name, justify="right", no_wrap=True)
-        made.add_column("state", no_wrap=True)
-        rows = sorted({*self.quotes, *self.tickers}, key=lambda row: (row[0], row[1] != ALL_VENUES, row[1]))
-        for symbol, venue in rows:
-            made.add_row(*self._row(stream, symbol, venue, now_ns))
-        if not rows:
-            made.add_row(Text("nothing received yet", style="dim"))
-        return made
+    def table(self, console: Console, stream: Stream, now_ns: int) -> Table:
+        """Return a row per symbol and venue, the consolidated one first, in as many columns as there is room for."""
+        names = sorted({*self.quotes, *self.tickers}, key=lambda row: (row[0], row[1] != ALL_VENUES, row[1]))
+        rows = [self._row(stream, symbol, venue, now_ns) for symbol, venue in names]
 
-    def _row(self, stream: Stream, symbol: str, venue: str, now_ns: int) -> list[Text]:
+        def make(columns: Sequence[str]) -> Table:
+            made = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+            for name in columns:
+                made.add_column(name, justify="left" if name in _LEFT else "right", no_wrap=True)
+            for row in rows:
+                made.add_row(*(row[name] for name in columns))
+            if not rows:
+                made.add_row(Text("nothing received yet", style="dim"))
+            return made
+
+        return fitting(console, COLUMNS, make)
+
+    def _row(self, stream: Stream, symbol: str, venue: str, now_ns: int) -> dict[str, Text]:
         quote, ticker = self.quotes.get((symbol, venue)), self.tickers.get((symbol, venue))
         kind = "quote" if quote is not None else "ticker"
         state, reason = stream.state(f"{kind}:{venue}:{symbol}")
         newest = max(m.ts_recv for m in (quote, ticker) if m is not None)
         dim = "" if state == "live" else "dim"
-        return [
-            Text(symbol),
-            Text(venue, style="bold" if venue == ALL_VENUES else ""),
-            Text(_price(quote.bid if quote else None, _venue_of(quote, "bid")), style=dim or "green"),
-            Text(_price(quote.ask if quote else None, _venue_of(quote, "ask")), style=dim or "red"),
-            Text(spread(quote), style=dim),
-            Text(_price(ticker.last_price if ticker else None), style=dim),
-            change(ticker),
-            Text(age(max(0, (now_ns - newest) // 1_000_000)), style=dim),
-            Text(state if state == "live" else f"{state}: {reason}", style=STATE_STYLES[state]),
-        ]
+        style = STATE_STYLES[state]
+        return {
+            "symbol": Text(symbol),
+            "venue": Text(venue, style="bold" if venue == ALL_VENUES else ""),
+            "bid": Text(_price(quote.bid if quote else None), style=dim or "green"),
+            "bid_venue": Text(_venue_of(quote, "bid"), style="dim"),
+            "ask": Text(_price(quote.ask if quote else None), style=dim or "red"),
+            "ask_venue": Text(_venue_of(quote, "ask"), style="dim"),
+            "spread": Text(spread(quote), style=dim),
+            "last": Text(_price(ticker.last_price if ticker else None), style=dim),
+            "24 h": change(ticker),
+            "age": Text(age(max(0, (now_ns - newest) // 1_000_000)), style=dim),
+            "state": Text(state, style=style),
+            "reason": Text(reason if state != "live" else "", style=style),
+        }
 
 
-def _price(value: float | None, venue: str = "") -> str:
-    return "-" if value is None else f"{number(value)}{venue}"
+def _price(value: float | None) -> str:
+    return "-" if value is None else number(value)
 
 
 def _venue_of(quote: Quote | None, side: str) -> str:
     name = getattr(quote, f"{side}_venue", UNSET)
-    return f" ({name})" if isinstance(name, str) else ""
+    return name if isinstance(name, str) else ""
 
 
 def spread(quote: Quote | None) -> str:
@@ -130,7 +139,7 @@ async def _watch(url: str, names: Sequence[str]) -> None:
                     pass  # ages go on
                 if time.monotonic() - drawn >= 1 / RATE_PER_S:
                     drawn = time.monotonic()
-                    live.update(board.table(stream, time.time_ns()), refresh=True)
+                    live.update(board.table(console, stream, time.time_ns()), refresh=True)
 
 
 async def _lines(board: Board, stream: Stream) -> None:

@@ -13,7 +13,9 @@ from pathlib import Path
 
 import pytest
 from aiohttp import web
+from rich.console import Console
 
+from hub.cli.query import COLUMNS, fitting, number, table
 from hub.embedded import EmbeddedRedis, free_port
 from tests.gateway.kit import Feed, Gateway, book, gateway_on, quote, status, trade
 from tests.gateway.tokens import SECRET, mint
@@ -212,3 +214,22 @@ async def test_doctor_reaches_venues_and_reads_their_clocks(tmp_path: Path) -> N
     assert checks["venue binance clock"]["level"] == "fail" and "chrony" in checks["venue binance clock"]["todo"]
     assert checks["venue kraken"]["level"] == "fail" and "127.0.0.1:9" in checks["venue kraken"]["text"]
     assert "ALPACA_KEY_ID" in checks["venue alpaca keys"]["text"]
+
+
+@pytest.mark.parametrize("width", [60, 80, 200])
+def test_a_narrow_terminal_loses_columns_but_no_prices_and_states(width: int) -> None:
+    record = {
+        "symbol": "BTC-USDT", "venue": "all", "bid": 57_986.02, "bid_size": 3.1, "ask": 57_986.03, "ask_size": 1.25,
+        "bid_venue": "binance_futures", "ask_venue": "binance_futures", "state": "resyncing", "age_ms": 1500,
+    }  # fmt: skip
+    console = Console(file=io.StringIO(), width=width, force_terminal=True, color_system=None)
+    console.print(fitting(console, COLUMNS["quote"], lambda columns: table(columns, [record])))
+    shown = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "…" not in shown
+    assert [word in shown for word in ("BTC-USDT", "57,986.02", "57,986.03", "resyncing")] == [True] * 4
+    assert ("binance_futures" in shown) == (width == 200)
+
+
+def test_numbers_are_shown_as_people_write_them() -> None:
+    shown = [number(value) for value in (0.4831560000000001, 58017.93, 1e-08, 123456789.5, 3.0)]
+    assert shown == ["0.483156", "58,017.93", "0.00000001", "123,456,789.5", "3"]
