@@ -91,6 +91,11 @@ class Clients:
         """How many do not read at the moment."""
         return len(self._held)
 
+    @property
+    def queued(self) -> int:
+        """Bytes of events that wait for them."""
+        return sum(subscriber.held.size for subscriber in self._held if subscriber.held is not None)
+
     def add(self, client: Client) -> None:
         client.bucket = (self._tick - 1) % len(self._buckets)
         self._buckets[client.bucket][client] = None

@@ -52,6 +52,7 @@ class GatewayCollector(Collector):
         yield _gauge("channels", "Channels known", len(runtime.directory.names))
         yield _gauge("redis_connected", "1 while the bus is subscribed", int(bus.connected))
         yield _gauge("clients_held", "Clients that do not read at the moment", clients.held)
+        yield _gauge("queue_bytes", "Events that wait for clients that do not read", clients.queued)
         yield _gauge("replays", "Subscriptions that are replaying what is stored", runtime.subscriptions.replays.count)
         yield _counter("clients_opened", "WebSocket clients that connected", clients.opened)
         yield _counter("client_messages", "Messages from clients", clients.received)

@@ -18,6 +18,10 @@ from hub.venues import FeedReport
 __all__ = ["FeedCollector", "PublisherCollector", "PublisherFigures", "histogram", "serve_metrics"]
 
 
+#: Counters that are there before they count anything: a series that begins at 1 has not risen, and would alarm nobody.
+ALWAYS = ("fetch_errors", "resyncs", "subscriptions_refused", "trades_lost", "wire_errors")
+
+
 class FeedCollector(Collector):
     """Turns a FeedReport into metrics. Labels: venue, kind, event."""
 
@@ -27,7 +31,7 @@ class FeedCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         report = self._report()
         events = CounterMetricFamily("tickwire_feed_events", "What happened in the feed.", labels=["venue", "event"])
-        for event, count in sorted(report.counters.items()):
+        for event, count in sorted({**dict.fromkeys(ALWAYS, 0), **report.counters}.items()):
             events.add_metric([report.venue, event], count)
         yield events
         messages = CounterMetricFamily("tickwire_feed_messages", "Messages from the venue.", labels=["venue", "kind"])

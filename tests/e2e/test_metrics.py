@@ -62,6 +62,8 @@ async def test_all_that_is_watched_is_measured(tmp_path: Path, redis_url: str) -
     for line in (
         'tickwire_feed_books_live{venue="binance"} 1.0',
         'tickwire_feed_messages_total{kind="trade",venue="binance"}',
+        'tickwire_feed_events_total{event="wire_errors",venue="binance"} 0.0',
+        'tickwire_feed_events_total{event="trades_lost",venue="binance"} 0.0',
         'tickwire_publisher_hub_to_redis_seconds_bucket{le="+Inf",venue="binance"}',
     ):
         assert line in feed
@@ -70,6 +72,7 @@ async def test_all_that_is_watched_is_measured(tmp_path: Path, redis_url: str) -
     assert float(received[1]) > 10_000
     assert 'tickwire_instruments{venue="binance"}' in instruments
     assert 'tickwire_feed_messages_total{kind="quote",venue="all"}' in consolidator
+    assert "\ntickwire_gateway_queue_bytes 0.0\n" in gateway
     assert 'tickwire_gateway_venue_state{state="live",venue="binance"} 1.0' in gateway
     memory = re.search(r"^tickwire_gateway_redis_used_memory_bytes (\S+)", gateway, re.MULTILINE)
     assert memory is not None
