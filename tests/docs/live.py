@@ -57,7 +57,7 @@ class Hub(Struct):
     async def messages(self, channel: str, enough: Callable[[dict[str, Any]], bool]) -> list[dict[str, Any]]:
         """Return messages of `channel` until one is `enough`, or for WAIT_S."""
         found: list[dict[str, Any]] = []
-        async with connect(self.stack.ws, max_size=None) as socket:
+        async with connect(self.stack.ws, max_size=None, max_queue=None) as socket:
             ask: dict[str, Any] = {"op": "subscribe", "channels": [channel]}
             if is_event(channel.partition(":")[0]):
                 ask["after"] = "0-0"
@@ -77,7 +77,7 @@ class Hub(Struct):
         """Send the `>` lines of a dialogue and return all lines as they are now; `<` lines that do not come are "<"."""
         url = f"ws://127.0.0.1:{self.guarded}/v1/ws" if tokens else self.stack.ws
         now: list[str] = []
-        async with connect(url, max_size=None) as socket:
+        async with connect(url, max_size=None, max_queue=None) as socket:
             for line in lines:
                 if line.startswith("> "):
                     sent = json.dumps(await self._current(json.loads(line[2:])), separators=(",", ":"))

@@ -82,7 +82,9 @@ def broken(text: str) -> list[str]:
     found.append({**whole, "no_such": 1})
     if len(whole) > 1:
         found.append(dict(reversed(whole.items())))
-    other = {name: [] if isinstance(value, dict) else {} for name, value in whole.items() if value is not None}
+    other: dict[str, Any] = {
+        name: [] if isinstance(value, dict) else {} for name, value in whole.items() if value is not None
+    }
     found += [{**whole, name: value} for name, value in other.items()]
     return [json.dumps(each, ensure_ascii=False) for each in found]
 
