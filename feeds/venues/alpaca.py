@@ -373,9 +373,7 @@ class Alpaca(Adapter):
     # REST
 
     @classmethod
-    def candles_fetch(
-        cls, instrument: Instrument, interval: str, start: int, count: int, now: int = 0
-    ) -> Fetch | None:
+    def candles_fetch(cls, instrument: Instrument, interval: str, start: int, count: int, now: int = 0) -> Fetch | None:
         timeframe = _TIMEFRAMES.get(interval)
         if timeframe is None:
             return None

@@ -364,9 +364,7 @@ class Bybit(Adapter):
         return [*closed, *_unreadable(bad)]
 
     @classmethod
-    def candles_fetch(
-        cls, instrument: Instrument, interval: str, start: int, count: int, now: int = 0
-    ) -> Fetch | None:
+    def candles_fetch(cls, instrument: Instrument, interval: str, start: int, count: int, now: int = 0) -> Fetch | None:
         return bybit_rest.candles_fetch(instrument, interval, start, count)
 
     def snapshot(self, fetch: Fetch, body: bytes, ts_recv: int) -> list[Event | Fetch]:

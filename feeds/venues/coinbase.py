@@ -277,9 +277,7 @@ class Coinbase(Adapter):
     # REST
 
     @classmethod
-    def candles_fetch(
-        cls, instrument: Instrument, interval: str, start: int, count: int, now: int = 0
-    ) -> Fetch | None:
+    def candles_fetch(cls, instrument: Instrument, interval: str, start: int, count: int, now: int = 0) -> Fetch | None:
         if interval not in cls.candle_intervals:
             return None
         first = start // NS_PER_S

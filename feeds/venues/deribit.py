@@ -331,9 +331,7 @@ class Deribit(Adapter):
     # candles
 
     @classmethod
-    def candles_fetch(
-        cls, instrument: Instrument, interval: str, start: int, count: int, now: int = 0
-    ) -> Fetch | None:
+    def candles_fetch(cls, instrument: Instrument, interval: str, start: int, count: int, now: int = 0) -> Fetch | None:
         if interval not in RESOLUTIONS:
             return None
         end = start + min(count, 5000) * interval_ns(interval)

@@ -309,9 +309,7 @@ class Hyperliquid(Adapter):
         return [*candles_of(self.venue, fetch, body, ts_recv)]
 
     @classmethod
-    def candles_fetch(
-        cls, instrument: Instrument, interval: str, start: int, count: int, now: int = 0
-    ) -> Fetch | None:
+    def candles_fetch(cls, instrument: Instrument, interval: str, start: int, count: int, now: int = 0) -> Fetch | None:
         if interval not in cls.candle_intervals:
             return None
         count = min(count, cls.candles_per_fetch)
