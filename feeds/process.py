@@ -37,7 +37,7 @@ from hub.keys import VENUE_WIDE, Keys, channel_name, parse_channel
 from hub.lease import Lease, new_holder
 from hub.metrics import FeedCollector, PublisherCollector, serve_metrics
 from hub.publisher import Publisher
-from hub.redisio import check, command_client
+from hub.redisio import check, command_client, raise_if_cancelled
 from hub.venues import ChannelReport, FeedReport
 
 __all__ = ["Feed"]
@@ -151,6 +151,7 @@ class Feed:
             self.pipeline.add(row)
         await self.candles.go_on(self.pipeline)
         self.runner = await self._make_runner(rows)
+        raise_if_cancelled()
         await self.runner.run()
 
     # what is different where a venue is polled (feeds/polled_feed.py)
@@ -252,6 +253,8 @@ class Feed:
             except (RedisError, OSError) as error:
                 log.warning("readers not counted venue=%s error=%s", self.venue, error)
                 continue
+            finally:
+                raise_if_cancelled()
             self.readers.clear()
             self.readers.update({symbol: count for symbol, (_, count) in zip(symbols, counts, strict=True) if count})
 
@@ -301,6 +304,7 @@ class Feed:
                 await self.lease.renew(self.publisher.epoch, msgspec.json.encode(self.report()))
             except (RedisError, OSError) as error:
                 log.warning("pulse missed venue=%s error=%s", self.venue, error)
+            raise_if_cancelled()
             await asyncio.sleep(PULSE_S)
 
     def _new_epoch(self, reason: str) -> None:

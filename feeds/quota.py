@@ -19,7 +19,7 @@ from redis.exceptions import RedisError
 from feeds.rest import SharedLimiter
 from hub.errors import RateLimited
 from hub.keys import Keys
-from hub.redisio import script
+from hub.redisio import raise_if_cancelled, script
 from hub.venues import BudgetReport
 
 __all__ = ["Plan", "PlanLimiter", "Quota", "account_of"]
@@ -81,6 +81,7 @@ class PlanLimiter(SharedLimiter):
                 until_ms = _end_ms(quota)
                 reason = f"the {quota.calls} calls of this {quota.period} are used up"
                 raise RateLimited(self.venue, "rest", reason, until_ms)
+        raise_if_cancelled()
 
     async def read(self) -> None:
         """Learn from Redis what is used up."""

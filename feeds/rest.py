@@ -21,7 +21,7 @@ from yarl import URL
 from feeds.adapter import Adapter, Fetch
 from hub.errors import FetchError, FetchRefused, RateLimited
 from hub.keys import Keys
-from hub.redisio import script
+from hub.redisio import raise_if_cancelled, script
 from hub.venues import BudgetReport
 
 __all__ = ["LocalBucket", "LocalLimiter", "RestClient", "SharedLimiter"]
@@ -64,7 +64,11 @@ class LocalLimiter:
 
     async def take(self, cost: int) -> None:
         """Wait until `cost` may be spent."""
-        while (wait_s := await self._try(cost)) > 0:  # noqa: ASYNC110 - what is waited for is a budget, maybe in Redis
+        while True:
+            wait_s = await self._try(cost)
+            raise_if_cancelled()
+            if wait_s <= 0:
+                return
             await asyncio.sleep(min(wait_s, 5.0))
 
     async def ban(self, pause_s: float) -> int:

@@ -16,6 +16,7 @@ from gateway.protocol import Auth, Authenticated, CloseCode, Error, Request, Req
 from gateway.subscriber import Subscriber
 from hub.access import NOBODY, Grant
 from hub.errors import HubError, RedisUnavailable, Refused
+from hub.redisio import raise_if_cancelled
 
 if TYPE_CHECKING:
     from gateway.clients import Clients
@@ -203,6 +204,7 @@ class Gate:
             except RedisUnavailable as error:
                 logger.info("tokens not checked error=%s", error)
                 await asyncio.sleep(RECHECK_S)
+            raise_if_cancelled()
             try:
                 async with asyncio.timeout(RECHECK_S):
                     await self._wake.wait()

@@ -19,7 +19,7 @@ from hub.keys import Keys
 from hub.log import mask_url
 from hub.model import Book, Level, Message, decode
 from hub.position import follows, parse_position
-from hub.redisio import command_client, mget, script
+from hub.redisio import command_client, mget, raise_if_cancelled, script
 from hub.venues import FeedReport
 
 __all__ = ["BookView", "Reader"]
@@ -64,6 +64,7 @@ class Reader:
             yield self._client
         except (RedisError, OSError) as error:
             raise RedisUnavailable(mask_url(self._url), type(error).__name__) from error
+        raise_if_cancelled()
 
     async def ping(self) -> None:
         """Raise RedisUnavailable where Redis does not answer."""

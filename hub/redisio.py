@@ -49,9 +49,10 @@ async def mget(client: Redis, keys: Sequence[str]) -> list[bytes | None]:
 
 
 def raise_if_cancelled() -> None:
-    """End this task if it was cancelled: redis-py now and then loses a cancellation that comes during a command.
+    """End this task if it was cancelled: redis-py loses a cancellation that comes while a command is being sent.
 
-    For loops that do little else than ask Redis; they would go on for ever.
+    (It sends within asyncio.wait_for, which before Python 3.12 returns the result instead.) To be called after a
+    command by what would otherwise go on for ever; not where a cancelled task cleans up.
     """
     task = asyncio.current_task()
     if task is not None and task.cancelling():

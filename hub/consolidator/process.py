@@ -24,7 +24,7 @@ from hub.lease import Lease, new_holder
 from hub.metrics import FeedCollector, PublisherCollector, serve_metrics
 from hub.model import Message
 from hub.publisher import Publisher
-from hub.redisio import check, command_client
+from hub.redisio import check, command_client, raise_if_cancelled
 from hub.venues import ChannelReport, FeedReport
 
 __all__ = ["Consolidator"]
@@ -133,6 +133,7 @@ class Consolidator:
                 await self.lease.renew(self.publisher.epoch, msgspec.json.encode(self.report()))
             except (RedisError, OSError) as error:
                 log.warning("pulse missed venue=%s error=%s", ALL_VENUES, error)
+            raise_if_cancelled()
             await asyncio.sleep(PULSE_S)
 
     async def _tick(self) -> None:
