@@ -1,0 +1,66 @@
+"""What is cancelled while a command to Redis is on its way ends all the same."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from feeds.process import Feed
+from feeds.rest import SharedLimiter
+from hub.config import RedisSettings, Settings
+from hub.keys import Keys
+from hub.publisher import Publisher
+from hub.reader import Reader
+from hub.redisio import command_client
+
+#: A command takes fewer turns of the event loop; a loop is cancelled in each of them.
+TURNS = 12
+
+
+async def ends(begin: Callable[[], Awaitable[Any]]) -> None:
+    async def again() -> None:
+        await begin()
+        await asyncio.Event().wait()
+
+    for turns in range(1, TURNS):
+        task = asyncio.ensure_future(again())
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        task.cancel()
+        done, _ = await asyncio.wait({task}, timeout=10)
+        task.cancel()
+        assert done, f"cancelled after {turns} turns of the loop it goes on"
+        assert task.cancelled()
+
+
+@pytest.fixture
+async def feed(redis_url: str) -> AsyncIterator[Feed]:
+    settings = Settings(redis=RedisSettings(url=redis_url))
+    made = Feed("binance", settings)
+    epoch = await made.lease.acquire()
+    made.publisher = Publisher(
+        redis_url, made.keys, "binance", made.lease, epoch, None, settings.publisher, settings.history, print
+    )
+    made.pipeline = made._pipeline()
+    yield made
+    await made.rest.close()
+    await made.redis.aclose()
+
+
+async def test_the_pulse(feed: Feed) -> None:
+    await ends(feed._pulse)
+
+
+async def test_a_wait_for_the_budget(redis_url: str) -> None:
+    async with command_client(redis_url) as client:
+        await client.ping()
+        limiter = SharedLimiter(client, Keys(), "venue", "rest", 1000, 1.0)
+        await ends(lambda: limiter.take(1))
+
+
+async def test_reads(redis_url: str) -> None:
+    reader = Reader(redis_url, Keys())
+    await reader.ping()
+    await ends(reader.ping)
+    await reader.close()
