@@ -38,7 +38,8 @@ OFFSET_WARN_S, OFFSET_FAIL_S = 0.5, 5.0
 #: An HTTP Date has whole seconds.
 DATE_STEP_S = 1.0
 VENUE_TIMEOUT_S = 5.0
-MEMORY_WARN = 0.8
+#: Of maxmemory; at all of it Redis refuses what feeds write.
+MEMORY_WARN, MEMORY_FAIL = 0.8, 0.95
 
 
 class Check(Struct):
@@ -194,7 +195,7 @@ def _memory(info: Mapping[str, Any]) -> list[Check]:
     if not limit:
         checks.append(Check("redis memory", "warn", f"{_mb(used)} used, no limit", "set maxmemory in redis.conf"))
     else:
-        level: Level = "ok" if used < MEMORY_WARN * limit else "warn"
+        level: Level = "ok" if used < MEMORY_WARN * limit else "warn" if used < MEMORY_FAIL * limit else "fail"
         todo = "" if level == "ok" else "raise maxmemory, or keep less (publisher.log_*, history.*)"
         checks.append(Check("redis memory", level, f"{_mb(used)} of {_mb(limit)} used", todo))
     if policy == "noeviction":

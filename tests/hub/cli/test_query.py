@@ -189,6 +189,18 @@ async def test_doctor_names_what_is_wrong(tmp_path: Path) -> None:
     assert code == 1 and "gateway.port" in checks["config"]["text"]
 
 
+async def test_doctor_tells_that_redis_is_full(tmp_path: Path) -> None:
+    async with EmbeddedRedis(tmp_path / "redis") as server:
+        code = {}
+        for limit in ("1gb", "1mb"):
+            setting = await tickwire("redis-cli", "CONFIG", "SET", "maxmemory", limit, TICKWIRE_REDIS__URL=server.url)
+            assert setting[0] == 0
+            env = {"TICKWIRE_REDIS__URL": server.url, "TICKWIRE_GATEWAY__PORT": str(free_port())}
+            code[limit], checks = await doctor(tmp_path, "--offline", **env)
+            assert checks["redis memory"]["level"] == ("ok" if limit == "1gb" else "fail")
+    assert code == {"1gb": 0, "1mb": 1}
+
+
 async def test_doctor_reaches_venues_and_reads_their_clocks(tmp_path: Path) -> None:
     async def answer(request: web.Request) -> web.Response:
         return web.Response(headers={"Date": "Thu, 01 Jan 2026 00:00:00 GMT"})
