@@ -79,7 +79,8 @@ def closed(lost: str) -> list[Candle]:
     made.feed(sources["market"], [trade(1, second - 1), trade(2, second + 1)])
     made.lost(sources[lost], [ROW.symbol], "gone", second + 2)
     made.flowing(sources[lost], [ROW.symbol], second + SECOND // 2)
-    made.feed(sources["market"], [trade(3, second + SECOND - 1), trade(4, second + SECOND + 1)])
+    missed = lost == "market"  # what was traded meanwhile; ids without a hole would prove that nothing was
+    made.feed(sources["market"], [trade(3 + missed, second + SECOND - 1), trade(4 + missed, second + SECOND + 1)])
     made.tick(second + 20 * SECOND)
     candles = [each for each in heard.messages if isinstance(each, Candle)]
     return [each for each in candles if kind_of(each) == "candle.1s" and each.start == second]
