@@ -107,6 +107,14 @@ R = TypeVar("R", bound=Struct)
 P = TypeVar("P", _QuotePage, _TickerPage)
 
 
+def _check_found(symbols: Sequence[str], venue: str | None, rows: Sequence[Source]) -> None:
+    """Raise NotFound where a symbol that was asked for is not published by the one venue that was asked about."""
+    found = {row.symbol for row in rows}
+    for symbol in symbols:
+        if venue is not None and symbol not in found:
+            raise NotFound("unknown_symbol", f"{venue} does not publish {symbol!r}; other venues do")
+
+
 class GatewayTransport:
     """A gateway at `url` (http, https, ws or wss; without a path)."""
 
@@ -133,11 +141,13 @@ class GatewayTransport:
     async def quotes(self, symbols: Sequence[str], venue: str | None) -> Rows[QuoteRow]:
         pages = await self._pages("/v1/quotes", symbols, _QuotePage)
         rows = [row for page in pages for item in page.items for row in item.quotes if venue in (None, row.venue)]
+        _check_found(symbols, venue, rows)
         return Rows(QuoteRow, rows, rows)
 
     async def tickers(self, symbols: Sequence[str], venue: str | None) -> Rows[TickerRow]:
         pages = await self._pages("/v1/tickers", symbols, _TickerPage)
         rows = [row for page in pages for item in page.items for row in item.tickers if venue in (None, row.venue)]
+        _check_found(symbols, venue, rows)
         return Rows(TickerRow, rows, rows)
 
     async def book(self, symbol: str, venue: str | None, depth: int) -> Rows[BookSnapshot]:

@@ -170,3 +170,10 @@ def test_a_missing_library_is_named(library: str, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setitem(sys.modules, library, None)
     with pytest.raises(ConfigError, match=rf"{library} is not installed.*tickwire\[client\]"):
         getattr(Rows(QuoteRow, []), f"to_{library}")()
+
+
+async def test_a_venue_that_does_not_have_the_symbol_is_named(hub: Client, feed: Feed) -> None:
+    await feed.publish(quote(1.0))
+    for read in (hub.quotes, hub.tickers):
+        with pytest.raises(NotFound, match="kraken does not publish 'BTC-USDT'"):
+            await read("BTC-USDT", venue="kraken")
