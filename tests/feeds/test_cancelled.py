@@ -18,12 +18,13 @@ from hub.redisio import command_client
 TURNS = 12
 
 
-async def ends(begin: Callable[[], Awaitable[Any]]) -> None:
+async def ends(begin: Callable[[], Awaitable[Any]], connected: Callable[[], Awaitable[Any]]) -> None:
     async def again() -> None:
         await begin()
         await asyncio.Event().wait()
 
     for turns in range(1, TURNS):
+        await connected()  # a command that is cancelled costs its connection
         task = asyncio.ensure_future(again())
         for _ in range(turns):
             await asyncio.sleep(0)
@@ -49,18 +50,16 @@ async def feed(redis_url: str) -> AsyncIterator[Feed]:
 
 
 async def test_the_pulse(feed: Feed) -> None:
-    await ends(feed._pulse)
+    await ends(feed._pulse, feed.redis.ping)
 
 
 async def test_a_wait_for_the_budget(redis_url: str) -> None:
     async with command_client(redis_url) as client:
-        await client.ping()
         limiter = SharedLimiter(client, Keys(), "venue", "rest", 1000, 1.0)
-        await ends(lambda: limiter.take(1))
+        await ends(lambda: limiter.take(1), client.ping)
 
 
 async def test_reads(redis_url: str) -> None:
     reader = Reader(redis_url, Keys())
-    await reader.ping()
-    await ends(reader.ping)
+    await ends(reader.ping, reader.ping)
     await reader.close()
