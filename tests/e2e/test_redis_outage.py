@@ -27,6 +27,7 @@ async def own_redis(tmp_path: Path) -> AsyncIterator[EmbeddedRedis]:
 async def test_a_feed_survives_the_death_of_redis(tmp_path: Path, own_redis: EmbeddedRedis, wiped: bool) -> None:
     recorded = await normalized(SESSION, EXCHANGE_INFO)
     async with Stack(tmp_path, own_redis.url, [SESSION], SYMBOLS) as hub:
+        hub.env["TICKWIRE_HISTORY__TICK_S"] = str(20 * 366 * 86_400)  # the trades are of 2021
         await hub.venue(speed=5)
         await hub.feed()
         epoch = await hub.epoch()
