@@ -87,6 +87,7 @@ class Feed:
         self.candles = CandleStore(self.redis, self.keys, venue, self._asked_for())
         self.runner: VenueRunner | None = None
         self.rows: list[Instrument] = []
+        self.reported: FeedReport | None = None
         self.readers: Counter[str] = Counter()
         """by symbol, while books are missing"""
         self._reread = asyncio.Event()
@@ -301,7 +302,8 @@ class Feed:
         while True:
             try:
                 await self.rest.limiter.look()
-                await self.lease.renew(self.publisher.epoch, msgspec.json.encode(self.report()))
+                self.reported = self.report()
+                await self.lease.renew(self.publisher.epoch, msgspec.json.encode(self.reported))
             except (RedisError, OSError) as error:
                 log.warning("pulse missed venue=%s error=%s", self.venue, error)
             raise_if_cancelled()
@@ -339,7 +341,9 @@ class Feed:
         )
 
     def _serve_metrics(self) -> None:
-        port = serve_metrics(self.settings.metrics, FeedCollector(self.report), PublisherCollector(self.publisher))
+        port = serve_metrics(
+            self.settings.metrics, FeedCollector(lambda: self.reported), PublisherCollector(self.publisher)
+        )
         if port:
             log.info("metrics venue=%s port=%d", self.venue, port)
 

@@ -177,7 +177,11 @@ class RestClient:
             method = "GET" if fetch.body is None else "POST"
             headers = self._headers | ({"Content-Type": "application/json"} if fetch.body is not None else {})
             async with self._session.request(
-                method, URL(self._address(fetch), encoded=True), data=fetch.body, headers=headers
+                method,
+                URL(self._address(fetch), encoded=True),
+                data=fetch.body,
+                headers=headers,
+                allow_redirects=False,  # another host must not see the keys in the headers
             ) as response:
                 if response.status == 429 or response.status in self.limits.ban_statuses:
                     raise await self._limited(fetch, response)

@@ -23,13 +23,18 @@ ALWAYS = ("fetch_errors", "resyncs", "subscriptions_refused", "trades_lost", "wi
 
 
 class FeedCollector(Collector):
-    """Turns a FeedReport into metrics. Labels: venue, kind, event."""
+    """Turns the newest FeedReport into metrics, none before the first. Labels: venue, kind, event.
 
-    def __init__(self, report: Callable[[], FeedReport]) -> None:
+    A scrape runs in another thread: `report` must return what is made already, not count what is changing.
+    """
+
+    def __init__(self, report: Callable[[], FeedReport | None]) -> None:
         self._report = report
 
     def collect(self) -> Iterator[Metric]:
         report = self._report()
+        if report is None:
+            return
         events = CounterMetricFamily("tickwire_feed_events", "What happened in the feed.", labels=["venue", "event"])
         for event, count in sorted({**dict.fromkeys(ALWAYS, 0), **report.counters}.items()):
             events.add_metric([report.venue, event], count)

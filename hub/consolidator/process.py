@@ -51,6 +51,7 @@ class Consolidator:
         self.redis: Redis = command_client(settings.redis.address)
         self.lease = Lease(self.redis, self.keys, ALL_VENUES, new_holder())
         self.engine = Engine(settings, self.measures, self)
+        self.reported: FeedReport | None = None
         self._flushing = False
 
     # hub.consolidator.engine.Sink
@@ -130,7 +131,8 @@ class Consolidator:
     async def _pulse(self) -> None:
         while True:
             try:
-                await self.lease.renew(self.publisher.epoch, msgspec.json.encode(self.report()))
+                self.reported = self.report()
+                await self.lease.renew(self.publisher.epoch, msgspec.json.encode(self.reported))
             except (RedisError, OSError) as error:
                 log.warning("pulse missed venue=%s error=%s", ALL_VENUES, error)
             raise_if_cancelled()
@@ -197,7 +199,9 @@ class Consolidator:
         )
 
     def _serve_metrics(self) -> None:
-        port = serve_metrics(self.settings.metrics, FeedCollector(self.report), PublisherCollector(self.publisher))
+        port = serve_metrics(
+            self.settings.metrics, FeedCollector(lambda: self.reported), PublisherCollector(self.publisher)
+        )
         if port:
             log.info("metrics venue=%s port=%d", ALL_VENUES, port)
 

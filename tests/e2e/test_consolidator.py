@@ -187,7 +187,11 @@ async def test_metrics(tmp_path: Path, redis_url: str) -> None:
         hub.kraken.env["TICKWIRE_METRICS__PORT"] = str(port)
         await hub.consolidator()
         await hub.venues(BOTH)
-        async with aiohttp.ClientSession() as session, session.get(f"http://127.0.0.1:{port}/metrics") as answer:
-            text = await answer.text()
-        assert 'tickwire_feed_books_live{venue="all"} 1.0' in text
-        assert 'tickwire_feed_messages_total{kind="quote",venue="all"}' in text
+        wanted = 'tickwire_feed_books_live{venue="all"} 1.0', 'tickwire_feed_messages_total{kind="quote",venue="all"}'
+
+        async def told() -> bool:
+            async with aiohttp.ClientSession() as session, session.get(f"http://127.0.0.1:{port}/metrics") as answer:
+                text = await answer.text()
+            return all(each in text for each in wanted)
+
+        await until(told, "the consolidator's figures")

@@ -13,6 +13,20 @@ from tests.e2e.stack import DEMO, ROOT, Stack, until
 DASHBOARD = ROOT / "deploy" / "grafana" / "dashboards" / "tickwire.json"
 ALERTS = ROOT / "deploy" / "prometheus" / "alerts.yml"
 OWN = re.compile(r"\btickwire_[a-z0-9_]+")
+#: Lines of feed, instruments, consolidator and gateway, as patterns.
+TOLD = (
+    (
+        r'^tickwire_feed_books_live{venue="binance"} 1.0',
+        r'^tickwire_feed_messages_total{kind="trade",venue="binance"} \d+',
+        r'^tickwire_feed_events_total{event="wire_errors",venue="binance"} 0.0',
+        r'^tickwire_feed_events_total{event="trades_lost",venue="binance"} 0.0',
+        r'^tickwire_feed_received_bytes_total{venue="binance"} \d{5,}',
+        r'^tickwire_publisher_hub_to_redis_seconds_bucket{le="\+Inf",venue="binance"} [1-9]',
+    ),
+    (r'^tickwire_instruments{venue="binance"} \d+',),
+    (r'^tickwire_feed_messages_total{kind="quote",venue="all"} \d+',),
+    (r'^tickwire_gateway_venue_state{state="live",venue="binance"} 1.0', "^tickwire_gateway_queue_bytes 0.0"),
+)
 
 
 def asked_for() -> set[str]:
@@ -54,26 +68,15 @@ async def test_all_that_is_watched_is_measured(tmp_path: Path, redis_url: str) -
                 return counted is not None and float(counted[1]) > 2
 
             await until(timed, "messages were timed on their way to a client", 30)
-        texts = []
-        for url in urls:
-            await until(lambda url=url: scraped(url), f"{url} answers")  # type: ignore[misc]
+        texts: list[str] = []
+        for url, lines in zip(urls, TOLD, strict=True):
+
+            async def tells(url: str = url, lines: tuple[str, ...] = lines) -> bool:
+                text = await scraped(url)
+                return all(re.search(line, text, re.MULTILINE) for line in lines)
+
+            await until(tells, f"{url} tells {lines}")
             texts.append(await scraped(url))
-    feed, instruments, consolidator, _ = texts
-    for line in (
-        'tickwire_feed_books_live{venue="binance"} 1.0',
-        'tickwire_feed_messages_total{kind="trade",venue="binance"}',
-        'tickwire_feed_events_total{event="wire_errors",venue="binance"} 0.0',
-        'tickwire_feed_events_total{event="trades_lost",venue="binance"} 0.0',
-        'tickwire_publisher_hub_to_redis_seconds_bucket{le="+Inf",venue="binance"}',
-    ):
-        assert line in feed
-    received = re.search(r'tickwire_feed_received_bytes_total\{venue="binance"\} (\S+)', feed)
-    assert received is not None
-    assert float(received[1]) > 10_000
-    assert 'tickwire_instruments{venue="binance"}' in instruments
-    assert 'tickwire_feed_messages_total{kind="quote",venue="all"}' in consolidator
-    assert "\ntickwire_gateway_queue_bytes 0.0\n" in gateway
-    assert 'tickwire_gateway_venue_state{state="live",venue="binance"} 1.0' in gateway
     memory = re.search(r"^tickwire_gateway_redis_used_memory_bytes (\S+)", gateway, re.MULTILINE)
     assert memory is not None
     assert float(memory[1]) > 100_000

@@ -379,3 +379,21 @@ async def test_buckets_and_bans_expire(client: Redis) -> None:
     await limiter(client).ban(5)
     for key in [key async for key in client.scan_iter()]:
         assert 0 < await client.pttl(key) <= 5000
+
+
+async def test_another_address_is_not_gone_to(client: Redis) -> None:
+    seen: list[str] = []
+
+    async def elsewhere(request: web.Request) -> web.Response:
+        seen.append(request.path)
+        return web.Response(text="{}")
+
+    async with server(elsewhere) as other:
+
+        async def handler(_: web.Request) -> web.Response:
+            raise web.HTTPTemporaryRedirect(f"{other}/api/v3/time")
+
+        async with server(handler) as url, rest_client(url, client, Patient) as venue:
+            with pytest.raises(FetchError, match="HTTP 307"):
+                await venue.fetch(CHEAP)
+    assert seen == []

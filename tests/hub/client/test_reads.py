@@ -64,7 +64,9 @@ async def test_both_ways_say_the_same(both: tuple[Client, Client]) -> None:
         for hub in both:
             rows = await read(hub)
             assert len(rows) and rows.sources
-            answers.append([{k: v for k, v in r.items() if k not in {"age_ms", "parts", "parts_max"}} for r in rows.records()])
+            answers.append(
+                [{k: v for k, v in r.items() if k not in {"age_ms", "parts", "parts_max"}} for r in rows.records()]
+            )
             for source in rows.sources:
                 assert source.age_ms is not None and source.age_ms >= 0
         assert answers[0] == answers[1]
