@@ -201,7 +201,7 @@ def _whole(candle: Candle) -> CandleRow:
 def _joined(start_ms: int, parts: list[Candle], parts_max: int) -> CandleRow:
     """Return the candle made of `parts`, oldest first; a sum is known where every part knows its own."""
     sums: dict[str, Any] = {name: _sum(getattr(part, name) for part in parts) for name in SUMS}
-    volume = _sum(part.volume for part in parts) or 0.0
+    volume = _sum(part.volume for part in parts)
     priced = all(part.vwap is not None for part in parts if part.volume)
     return CandleRow(
         start=start_ms * NS_PER_MS,

@@ -18,7 +18,7 @@ FIELDS: Final[Mapping[str, Aggregate]] = {
     "open": "first", "high": "max", "low": "min", "close": "last", "volume": "sum",
     "buy_volume": "sum", "sell_volume": "sum", "trades": "sum",
 }  # fmt: skip
-NEEDED: Final = ("open", "high", "low", "close", "volume")
+NEEDED: Final = ("open", "high", "low", "close")
 
 
 class CandleRow(Struct, kw_only=True):
@@ -34,7 +34,7 @@ class CandleRow(Struct, kw_only=True):
     high: float
     low: float
     close: float
-    volume: float
+    volume: float | None
     notional: float | None = None
     vwap: float | None = None
     trades: int | None = None
@@ -108,7 +108,7 @@ class StoredCandles:
             high=whole["high"],
             low=whole["low"],
             close=whole["close"],
-            volume=whole["volume"],
+            volume=whole.get("volume"),
             buy_volume=whole.get("buy_volume"),
             sell_volume=whole.get("sell_volume"),
             trades=None if trades is None else int(trades),

@@ -109,7 +109,7 @@ class CandleRow(Struct, kw_only=True):
     high: float
     low: float
     close: float
-    volume: float
+    volume: float | None
     notional: float | None = None
     vwap: float | None = None
     trades: int | None = None

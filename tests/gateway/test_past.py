@@ -216,6 +216,18 @@ async def test_a_revision_that_knows_less_takes_away_what_was_known(hub: tuple[R
     assert second["trades"] is not None
 
 
+async def test_a_volume_that_is_not_known_is_null(hub: tuple[Rig, Gateway]) -> None:
+    it, gateway = hub
+    starts = recent(300, share=1.0)
+    without = {"volume": None, "notional": None, "vwap": None, "buy_volume": None, "sell_volume": None}
+    candles = [msgspec.structs.replace(candle(start), source="venue", **without) for start in starts]
+    await publish(it, *candles)
+    for interval, count in (("1m", 300), ("5m", 50)):  # the newest from the log, the others from the series
+        rows = await rows_of(gateway, f"interval={interval}&limit=300")
+        assert len(rows) >= count
+        assert {row["volume"] for row in rows} == {row["vwap"] for row in rows} == {None}
+
+
 async def test_a_repaired_candle_in_the_log_hides_nothing_behind_it(hub: tuple[Rig, Gateway]) -> None:
     """The log then holds one old candle and the newest; what lies between comes from the series."""
     it, gateway = hub
