@@ -19,7 +19,7 @@ from hub.errors import ConfigError, RedisUnavailable
 from hub.log import mask_url
 from hub.topology import cluster_client, parse_address, sentinel_client
 
-__all__ = ["check", "command_client", "mget", "raise_if_cancelled", "script"]
+__all__ = ["cancellations", "check", "command_client", "mget", "raise_if_cancelled", "script"]
 
 
 def command_client(url: str, *, timeout_s: float = 5.0) -> Redis:
@@ -48,14 +48,20 @@ async def mget(client: Redis, keys: Sequence[str]) -> list[bytes | None]:
     return cast(list[bytes | None], await client.mget(keys))
 
 
-def raise_if_cancelled() -> None:
+def cancellations() -> int:
+    """Return how often this task was cancelled. Before Python 3.13 a TaskGroup that failed leaves one there."""
+    task = asyncio.current_task()
+    return task.cancelling() if task is not None else 0
+
+
+def raise_if_cancelled(since: int = 0) -> None:
     """End this task if it was cancelled: redis-py loses a cancellation that comes while a command is being sent.
 
     (It sends within asyncio.wait_for, which before Python 3.12 returns the result instead.) To be called after a
-    command by what would otherwise go on for ever; not where a cancelled task cleans up.
+    command by what would otherwise go on for ever; not where a cancelled task cleans up. What any task may call gives
+    the `cancellations()` from before the command.
     """
-    task = asyncio.current_task()
-    if task is not None and task.cancelling():
+    if cancellations() > since:
         raise asyncio.CancelledError
 
 

@@ -12,9 +12,14 @@ from hub.embedded import EmbeddedRedis
 
 REQUIRE_ALL = os.environ.get("TICKWIRE_REQUIRE_ALL") == "1"
 
-# No deadline: no test asserts a time. Where everything is required each run tries the same examples; elsewhere new ones.
+# No deadline: no test asserts a time. Where everything is required each run tries the same examples.
 settings.register_profile("tickwire", deadline=None, derandomize=REQUIRE_ALL, print_blob=True)
 settings.load_profile("tickwire")
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """For `-n auto`: two per core, because the tests with real processes mostly wait; and no more than eight."""
+    return min(8, 2 * len(os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)))
 
 
 @pytest.hookimpl(wrapper=True)

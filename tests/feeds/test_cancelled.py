@@ -63,3 +63,21 @@ async def test_reads(redis_url: str) -> None:
     reader = Reader(redis_url, Keys())
     await ends(reader.ping, reader.ping)
     await reader.close()
+
+
+async def test_who_survived_a_task_group_is_not_cancelled(redis_url: str) -> None:
+    """A recorder opens its connections again in the task in which a group of tasks failed."""
+
+    async def fail() -> None:
+        await asyncio.sleep(0)
+        raise ValueError
+
+    async with command_client(redis_url) as client:
+        limiter = SharedLimiter(client, Keys(), "venue", "rest", 1000, 1.0)
+        with pytest.raises(ExceptionGroup):
+            async with asyncio.TaskGroup() as group:
+                group.create_task(fail())
+        await limiter.take(1)
+    reader = Reader(redis_url, Keys())
+    await reader.ping()
+    await reader.close()
