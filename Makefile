@@ -24,7 +24,7 @@ demo: $(VENV)
 
 test: $(VENV)
 	.venv/bin/python -m coverage erase
-	.venv/bin/python -m pytest -n auto --dist worksteal --cov --cov-report=term
+	.venv/bin/python -m pytest -n logical --dist worksteal --cov --cov-report=term
 
 lint: $(VENV)
 	.venv/bin/ruff check .

@@ -17,11 +17,6 @@ settings.register_profile("tickwire", deadline=None, derandomize=REQUIRE_ALL, pr
 settings.load_profile("tickwire")
 
 
-def pytest_xdist_auto_num_workers() -> int:
-    """For `-n auto`: two per core, because the tests with real processes mostly wait; and no more than eight."""
-    return min(8, 2 * len(os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)))
-
-
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
