@@ -230,17 +230,16 @@ class Connection:
     def _notice(self, events: Iterable[Event | Fetch], now: int) -> None:
         """Answers of the venue to what this connection asked; rare among data."""
         for event in events:
-            kind = type(event)
-            if kind is Acked:
-                self._acked(event.channels, now)  # type: ignore[union-attr]
-            elif kind is Refused:
-                self._refused(event.channels, event.reason)  # type: ignore[union-attr]
-            elif kind is Rotate:
-                log.info("rotating venue=%s reason=%s", self.adapter.venue, event.reason)  # type: ignore[union-attr]
+            if isinstance(event, Acked):
+                self._acked(event.channels, now)
+            elif isinstance(event, Refused):
+                self._refused(event.channels, event.reason)
+            elif isinstance(event, Rotate):
+                log.info("rotating venue=%s reason=%s", self.adapter.venue, event.reason)
                 self.rotate.set()
-            elif kind is Send:
-                self._outbox.put(event.frame, urgent=True)  # type: ignore[union-attr]
-            elif kind is LoggedIn:
+            elif isinstance(event, Send):
+                self._outbox.put(event.frame, urgent=True)
+            elif isinstance(event, LoggedIn):
                 self._login_until, self._verdict = float("inf"), ""
                 self._ask(self.subs)
 

@@ -127,7 +127,7 @@ class EventPath:
         if turns.owner is None:
             turns.owner = source
         elif source.generation > turns.owner.generation:
-            if type(event) is TradesLost or event.trade_id not in state.trade_ids:  # type: ignore[union-attr]
+            if isinstance(event, TradesLost) or event.trade_id not in state.trade_ids:
                 turns.held[_name_of(event)] = event
             if len(turns.held) > HELD_MAX:
                 self.feed(source, turns.pass_on(source))

@@ -204,11 +204,7 @@ class Instruments:
                 log.warning("lease not renewed error=%s", error)
 
     async def _end(self) -> None:
-        try:
-            async with asyncio.timeout(1.0):
-                await self.lease.release()
-        except (RedisError, OSError, TimeoutError):
-            log.info("the lease runs out by itself")
+        await self.lease.give_up()
         await self.client.aclose()
 
 

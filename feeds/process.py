@@ -10,7 +10,6 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
-from contextlib import suppress
 from typing import Any, Protocol
 
 import msgspec
@@ -35,8 +34,8 @@ from hub.instruments import Instrument, InstrumentTable
 from hub.intervals import INTERVALS
 from hub.keys import VENUE_WIDE, Keys, channel_name, parse_channel
 from hub.lease import Lease, new_holder
-from hub.metrics import FeedCollector, PublisherCollector, serve_metrics
 from hub.publisher import Publisher
+from hub.publishing import publish_while, serve_report
 from hub.redisio import check, command_client, raise_if_cancelled
 from hub.venues import ChannelReport, FeedReport
 
@@ -111,34 +110,23 @@ class Feed:
         )
         self.pipeline = self._pipeline()
         self.fetches = FetchQueue(self.rest, self.pipeline.counters, self.readers.__getitem__)
-        self._serve_metrics()
+        serve_report(self.settings.metrics, self.publisher, lambda: self.reported)
         try:
-            await self._until_cancelled()
+            await publish_while(
+                self.publisher,
+                self._pulse(), self._work(), self._count_readers(), self._follow_settings(),
+                end=self._last_words,
+            )  # fmt: skip
         finally:
             await self._end()
 
-    async def _until_cancelled(self) -> None:
-        # The publisher outlives the rest: what the others say while they end still goes out.
-        async with asyncio.TaskGroup() as group:
-            publishing = group.create_task(self.publisher.run())
-            try:
-                async with asyncio.TaskGroup() as inner:
-                    inner.create_task(self._pulse())
-                    inner.create_task(self._work())
-                    inner.create_task(self._count_readers())
-                    inner.create_task(self._follow_settings())
-                    inner.create_task(_fails_with(publishing))
-            finally:
-                if not publishing.done():
-                    self.pipeline.venue_state("down", "the feed was stopped", time.time_ns())
-                    await asyncio.shield(self.publisher.drain())
-                    await asyncio.shield(self.candles.keep(self.pipeline))
-                publishing.cancel()
+    async def _last_words(self) -> None:
+        self.pipeline.venue_state("down", "the feed was stopped", time.time_ns())
+        await asyncio.shield(self.publisher.drain())
+        await asyncio.shield(self.candles.keep(self.pipeline))
 
     async def _end(self) -> None:
-        with suppress(RedisError, OSError, TimeoutError):
-            async with asyncio.timeout(1.0):
-                await self.lease.release()
+        await self.lease.give_up()
         await self.rest.close()
         await self.redis.aclose()
         log.info("feed ended venue=%s published=%d", self.venue, self.publisher.counters["published"])
@@ -339,16 +327,3 @@ class Feed:
             bytes=received,
             ts=time.time_ns(),
         )
-
-    def _serve_metrics(self) -> None:
-        port = serve_metrics(
-            self.settings.metrics, FeedCollector(lambda: self.reported), PublisherCollector(self.publisher)
-        )
-        if port:
-            log.info("metrics venue=%s port=%d", self.venue, port)
-
-
-async def _fails_with(task: asyncio.Task[None]) -> None:
-    """End the group when `task` fails, with its error."""
-    await asyncio.wait({task})
-    await task

@@ -1,6 +1,7 @@
 """What this worker samples for its metrics: how long messages take from Redis to the clients, and Redis' memory."""
 
 import asyncio
+import re
 import time
 from typing import Any
 
@@ -14,6 +15,7 @@ SAMPLE_EVERY_S = 0.1
 MEMORY_EVERY_S = 5.0
 _TS_PUB = b'"ts_pub":'
 _HEAD_BYTES = 400
+_MEMORY = b"used_memory", b"maxmemory"
 
 
 class Stopwatch:
@@ -44,7 +46,7 @@ class Stopwatch:
 
 
 class Vitals:
-    """Takes the samples; `memory` is bytes used and allowed (0: no limit), as Redis says, over all nodes asked."""
+    """Takes the samples; `memory` is bytes used and allowed (0: no limit) of Redis, of a Cluster's fullest node."""
 
     def __init__(self, bus: Bus[Any], stopwatch: Stopwatch) -> None:
         self.memory = (0, 0)
@@ -67,5 +69,11 @@ class Vitals:
         except (ConnectionError, TimeoutError):
             return  # the watch says so
         if isinstance(info, bytes):  # else an error, where INFO is not allowed
-            fields = dict(line.split(b":", 1) for line in info.splitlines() if b":" in line)
-            self.memory = int(fields.get(b"used_memory", 0)), int(fields.get(b"maxmemory", 0))
+            self.memory = memory_of(info)
+
+
+def memory_of(info: bytes) -> tuple[int, int]:
+    """Return bytes used and allowed of the fullest node that INFO, one node's after the other's, tells of."""
+    used, allowed = ([int(value) for value in re.findall(rb"^%b:(\d+)" % name, info, re.M)] for name in _MEMORY)
+    nodes = zip(used, allowed, strict=False)
+    return max(nodes, key=lambda node: (node[0] / node[1] if node[1] else 0.0, node[0]), default=(0, 0))

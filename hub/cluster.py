@@ -11,6 +11,7 @@ breaks it too, because a redirect is an error (hub/link.py) and Redis takes back
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Final, TypeAlias
 
 import hiredis
@@ -143,9 +144,7 @@ class ClusterLink:
                 places.append((number, part))
         gather.missing = len(batches)
         for node, (packed, places) in batches.items():
-            self._links[node].send(
-                b"".join(packed), len(packed), lambda outcome, places=places: gather.took(places, outcome)  # type: ignore[misc]
-            )  # fmt: skip
+            self._links[node].send(b"".join(packed), len(packed), partial(gather.took, places))
 
     def write(self, data: bytes) -> None:
         """As Link.write: SUBSCRIBE and UNSUBSCRIBE, each channel at its node."""

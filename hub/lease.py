@@ -5,6 +5,7 @@ must stop at once; `Lease.lost` says so.
 """
 
 import asyncio
+import logging
 import os
 import secrets
 import socket
@@ -12,6 +13,7 @@ import time
 from typing import Any
 
 from redis.asyncio import Redis
+from redis.exceptions import RedisError
 
 from hub.errors import LeaseHeld, LeaseLost
 from hub.keys import Keys
@@ -19,6 +21,8 @@ from hub.redisio import script
 from hub.venues import PULSE_TTL_MS
 
 __all__ = ["Lease", "new_holder"]
+
+log = logging.getLogger(__name__)
 
 LEASE_TTL_MS = 3000
 
@@ -76,6 +80,14 @@ class Lease:
         """Give the venue back, so that readers and successors need not wait."""
         if await self._eval("release_lease", [self.keys.lease(self.venue)], [self.holder]):
             await self.client.delete(self.keys.alive(self.venue), self.keys.feed(self.venue))
+
+    async def give_up(self) -> None:
+        """Release within a second, at a process's end; where that cannot be, the lease runs out by itself."""
+        try:
+            async with asyncio.timeout(1.0):
+                await self.release()
+        except (RedisError, OSError, TimeoutError):
+            log.info("the lease runs out by itself venue=%s", self.venue)
 
     async def _eval(self, name: str, keys: list[str], args: list[str | int]) -> Any:
         reply = self.client.eval(script(name), len(keys), *keys, *args)

@@ -21,9 +21,9 @@ from hub.history import open_history
 from hub.instruments import Instrument
 from hub.keys import ALL_VENUES, Keys
 from hub.lease import Lease, new_holder
-from hub.metrics import FeedCollector, PublisherCollector, serve_metrics
 from hub.model import Message
 from hub.publisher import Publisher
+from hub.publishing import publish_while, serve_report
 from hub.redisio import check, command_client, raise_if_cancelled
 from hub.venues import ChannelReport, FeedReport
 
@@ -71,7 +71,12 @@ class Consolidator:
         """Publish venue `all` until cancelled; HubError says why it cannot."""
         try:
             await self._prepare()
-            await self._until_cancelled()
+            self.engine.say("resyncing", "the consolidator reads what the venues say", time.time_ns())
+            await publish_while(
+                self.publisher,
+                self._pulse(), self.inputs.run(), self._announce(), self._tick(), self._tick_depths(),
+                end=self._last_words,
+            )  # fmt: skip
         finally:
             await self._end()
 
@@ -92,31 +97,14 @@ class Consolidator:
             self._new_epoch,
         )
         self.inputs = Inputs(self.settings.redis.address, self.keys, self.engine, self._know, self._changed)
-        self._serve_metrics()
+        serve_report(self.settings.metrics, self.publisher, lambda: self.reported)
 
-    async def _until_cancelled(self) -> None:
-        # The publisher outlives the rest: what is said at the end still goes out.
-        async with asyncio.TaskGroup() as group:
-            publishing = group.create_task(self.publisher.run())
-            try:
-                self.engine.say("resyncing", "the consolidator reads what the venues say", time.time_ns())
-                async with asyncio.TaskGroup() as inner:
-                    inner.create_task(self._pulse())
-                    inner.create_task(self.inputs.run())
-                    inner.create_task(self._announce())
-                    inner.create_task(self._tick())
-                    inner.create_task(self._tick_depths())
-                    inner.create_task(_fails_with(publishing))
-            finally:
-                if not publishing.done():
-                    self.engine.say("down", "the consolidator was stopped", time.time_ns())
-                    await asyncio.shield(self.publisher.drain())
-                publishing.cancel()
+    async def _last_words(self) -> None:
+        self.engine.say("down", "the consolidator was stopped", time.time_ns())
+        await asyncio.shield(self.publisher.drain())
 
     async def _end(self) -> None:
-        with suppress(RedisError, OSError, TimeoutError):
-            async with asyncio.timeout(1.0):
-                await self.lease.release()
+        await self.lease.give_up()
         await self.redis.aclose()
         log.info("consolidator ended")
 
@@ -197,16 +185,3 @@ class Consolidator:
             counters=dict(counters),
             ts=time.time_ns(),
         )
-
-    def _serve_metrics(self) -> None:
-        port = serve_metrics(
-            self.settings.metrics, FeedCollector(lambda: self.reported), PublisherCollector(self.publisher)
-        )
-        if port:
-            log.info("metrics venue=%s port=%d", ALL_VENUES, port)
-
-
-async def _fails_with(task: asyncio.Task[None]) -> None:
-    """End the group when `task` fails, with its error."""
-    await asyncio.wait({task})
-    await task

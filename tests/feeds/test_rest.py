@@ -200,6 +200,12 @@ async def test_a_broken_answer_is_a_failure(client: Redis, answer: bytes) -> Non
 # the venue's weights
 
 
+def assert_within_budget(began: float, times: list[float]) -> None:
+    """20 at once and 20 a second from then on: a request may arrive later than it was let go, but never earlier."""
+    for n, at in enumerate(sorted(times), 1):
+        assert n <= 20 + 20 * (at - began) + 1
+
+
 async def test_two_processes_share_one_budget(client: Redis) -> None:
     """20 a second: the first 20 at once, 30 more in a second and a half, whoever asks."""
     times: list[float] = []
@@ -209,20 +215,18 @@ async def test_two_processes_share_one_budget(client: Redis) -> None:
         return web.Response(text="{}")
 
     async with server(handler) as url, rest_client(url, client) as one, rest_client(url, client) as two:
+        began = time.monotonic()
         await asyncio.gather(*((one if n % 2 else two).fetch(CHEAP) for n in range(50)))
-    began = times[0]
-    times.sort()
-    assert sum(at - began < 0.3 for at in times) <= 28
-    assert 1.2 < times[-1] - began < 3
+    assert_within_budget(began, times)
+    assert times[-1] - began >= 1.4
 
 
 async def test_a_heavy_request_waits_for_its_whole_weight(client: Redis) -> None:
     async with server(ok) as url, rest_client(url, client) as venue:
-        for _ in range(4):
-            await venue.fetch(DEPTH)
         began = time.monotonic()
-        await venue.fetch(DEPTH)
-        assert 0.15 < time.monotonic() - began < 1
+        for _ in range(5):
+            await venue.fetch(DEPTH)
+        assert time.monotonic() - began > 0.2
 
 
 async def test_without_redis_the_limits_are_kept_by_this_process_alone() -> None:
@@ -234,9 +238,10 @@ async def test_without_redis_the_limits_are_kept_by_this_process_alone() -> None
             return web.Response(text="{}")
 
         async with server(handler) as url, rest_client(url, away, Patient) as venue:
+            began = time.monotonic()
             await asyncio.gather(*(venue.fetch(CHEAP) for _ in range(40)))
-        assert sum(at - times[0] < 0.3 for at in times) <= 28
-        assert times[-1] - times[0] > 0.8
+        assert_within_budget(began, times)
+        assert times[-1] - began > 0.9
 
 
 async def test_a_ban_holds_without_redis() -> None:
@@ -249,11 +254,11 @@ async def test_a_ban_holds_without_redis() -> None:
             return web.Response(status=429 if calls == 1 else 200, headers={"Retry-After": "1"}, text="{}")
 
         async with server(handler) as url, rest_client(url, away) as venue:
+            began = time.monotonic()
             with pytest.raises(RateLimited):
                 await venue.fetch(CHEAP)
-            began = time.monotonic()
             await venue.fetch(CHEAP)
-            assert 0.9 < time.monotonic() - began < 3
+            assert time.monotonic() - began > 0.9
 
 
 @given(st.lists(st.tuples(st.floats(0, 3), st.integers(1, 10)), max_size=40))

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 import pytest
 from redis.asyncio import Redis
 
+from hub.embedded import free_port
 from hub.errors import LeaseHeld, LeaseLost
 from hub.keys import Keys
 from hub.lease import LEASE_TTL_MS, Lease, new_holder
@@ -161,3 +162,13 @@ def test_a_holder_can_be_found() -> None:
 
     assert new_holder().startswith(f"{socket.gethostname()} pid {os.getpid()} (")
     assert new_holder() != new_holder()
+
+
+async def test_giving_up_gives_back_and_fails_for_nobody(redis_url: str) -> None:
+    async with command_client(redis_url) as client:
+        lease = Lease(client, Keys(), "venue", new_holder())
+        await lease.acquire()
+        await lease.give_up()
+        assert not await client.exists(Keys().lease("venue"))
+    async with command_client(f"redis://127.0.0.1:{free_port()}/0") as away:
+        await Lease(away, Keys(), "venue", new_holder()).give_up()
