@@ -64,12 +64,10 @@ class _Sink:
 
     def __init__(self) -> None:
         self.now = START_NS
-        self.count = 0
-        self._builder = MessageBuilder(Keys(), 1)
+        self.build = MessageBuilder(Keys(), 1).build
 
     def publish(self, message: Message) -> None:
-        self._builder.build(message, self.now)
-        self.count += 1
+        self.build(message, self.now)
 
     def renew(self, snapshot: Book) -> None:
         """Nothing: the key's snapshot is the publisher's work."""
@@ -175,21 +173,20 @@ def decoding(recording: Recording) -> float:
 
 def encoding(recording: Recording, runs: Runs) -> float:
     """Bytes to canonical messages to payloads, no book kept."""
-    adapter, sink = recording.new_adapter(), _Sink()
-    venue = adapter.venue
+    adapter, build = recording.new_adapter(), _Sink().build
+    receive, venue = adapter.receive, adapter.venue
 
     def play(frames: list[tuple[bytes, int]]) -> None:
         for payload, ts in frames:
-            sink.now = ts
-            for event in adapter.receive(payload, ts):
+            for event in receive(payload, ts):
                 if type(event) is BookUpdate:
-                    sink.publish(_message(venue, event))
+                    build(_message(venue, event), ts)
                 elif type(event) in _MESSAGES:  # as the pipeline tells them apart
-                    sink.publish(event)  # type: ignore[arg-type]  # as tested
+                    build(event, ts)  # type: ignore[arg-type]  # as tested
                 elif type(event) is Fetch:
                     for answer in recording.answer(adapter, (event,), ts):
                         if type(answer) is BookUpdate:
-                            sink.publish(_message(venue, answer))
+                            build(_message(venue, answer), ts)
 
     return _timed(runs, play)
 
