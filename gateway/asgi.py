@@ -35,12 +35,12 @@ class AsgiConnection:
         self._tasks: list[asyncio.Future[None]] = []
         self.bucket = -1
         self.seen = clients.now
-        self.subscriber = Subscriber(self, self._write, clients.settings.queue_bytes)
+        self.subscriber = Subscriber(self, self, clients.settings.queue_bytes)
 
     def close(self, code: int, reason: str) -> None:
         if self.bucket >= 0:
             self._clients.remove(self, code)
-            self._write(close_frame(code, reason))
+            self.write(close_frame(code, reason))
 
     def unsent(self) -> int:
         """Return how many bytes the server has not taken yet."""
@@ -67,7 +67,8 @@ class AsgiConnection:
                 if isinstance(outcome, Exception) and not isinstance(outcome, WebSocketException | OSError):
                     raise outcome
 
-    def _write(self, data: bytes) -> None:
+    def write(self, data: bytes) -> None:
+        """Queue whole frames for the server."""
         if self._encoding is not None:
             data = self._encoding.frames(data)
         self._queue.append(data)

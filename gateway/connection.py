@@ -5,7 +5,6 @@ get is written by their Subscriber straight to the transport.
 """
 
 import asyncio
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from gateway.encodings import Encoding
@@ -33,7 +32,7 @@ class Connection(asyncio.Protocol):
         self.transport = transport
         self.seen = clients.now
         self.bucket = -1
-        self.subscriber = Subscriber(self, transport.write, clients.settings.queue_bytes)
+        self.subscriber = Subscriber(self, transport, clients.settings.queue_bytes)
 
     # gateway.subscriber.Sink
 
@@ -125,12 +124,19 @@ class EncodedConnection(Connection):
         super().__init__(clients, transport)
         self._packed, self._deflate = packed, deflate
         if encoding is not None:
-            self.subscriber.write = _through(encoding, transport.write)
+            self.subscriber.writer = _Encoded(encoding, transport)
 
     def _new_reader(self) -> FrameReader:
         return FrameReader(self._clients.settings.max_frame_bytes, packed=self._packed, deflate=self._deflate)
 
 
-def _through(encoding: Encoding, write: Callable[[bytes], None]) -> Callable[[bytes], None]:
-    frames = encoding.frames
-    return lambda data: write(frames(data))
+class _Encoded:
+    """Writes a client's frames in its encoding."""
+
+    __slots__ = ("_frames", "_write")
+
+    def __init__(self, encoding: Encoding, transport: asyncio.Transport) -> None:
+        self._frames, self._write = encoding.frames, transport.write
+
+    def write(self, data: bytes) -> None:
+        self._write(self._frames(data))

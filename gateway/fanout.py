@@ -94,7 +94,7 @@ class Fanout:
         channel.count += 1
         data = text_frame(payload)
         for subscriber in readers:
-            subscriber.write(data)
+            subscriber.writer.write(data)
         self.writes += count
         if count > FEW:
             self._wrote(began, self._clock() - began)
@@ -187,7 +187,7 @@ class Fanout:
         out = subscriber.out
         if out is not None:
             subscriber.out = None
-            subscriber.write(out)
+            subscriber.writer.write(out)
 
     # batches
 
@@ -284,7 +284,7 @@ class Fanout:
             out = subscriber.out
             if out is not None:
                 subscriber.out = None
-                subscriber.write(out)
+                subscriber.writer.write(out)
         self.writes += end - at
         now = self._clock()
         self._took += now - began

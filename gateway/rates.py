@@ -31,7 +31,7 @@ class Rated(Subscriber):
     __slots__ = ("_clock", "_fanout", "_fresh", "_sent_at", "_timer", "channel", "due", "rate", "readers", "users")
 
     def __init__(self, channel: Channel, rate: float, fanout: "Fanout", clock: Callable[[], float]) -> None:
-        super().__init__(self, self._note, 0)
+        super().__init__(self, self, 0)
         self.channel, self.rate = channel, rate
         self.readers: dict[Subscriber, None] = {}
         self.users = 0
@@ -71,7 +71,7 @@ class Rated(Subscriber):
         """Sink: nothing waits here."""
         return 0
 
-    def _note(self, data: bytes) -> None:
+    def write(self, data: bytes) -> None:
         """Take the channel's frames."""
         if not self.readers:
             return
@@ -88,7 +88,7 @@ class Rated(Subscriber):
         """Take what the fan-out holds ready for the group."""
         if self.out is not None:
             data, self.out = self.out, None
-            self._note(data)
+            self.write(data)
 
     def _frame_for(self, subscriber: Subscriber) -> bytes | None:
         if self.due is None or subscriber not in self.readers:

@@ -6,7 +6,7 @@ costs the books their continuity (they begin anew with a snapshot), and after th
 """
 
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from gateway.joins import Pending
     from gateway.rates import Rated
 
-__all__ = ["DIRECT", "PATTERN", "Held", "Sink", "Subscriber"]
+__all__ = ["DIRECT", "PATTERN", "Held", "Sink", "Subscriber", "Writer"]
 
 #: Reasons for which a client reads a channel (Subscriber.channels).
 DIRECT, PATTERN = 1, 2
@@ -28,6 +28,13 @@ NONE: Final[Mapping[Channel, int]] = MappingProxyType({})
 
 #: Bytes of queued events per write after a pause; each write may fill the socket's buffer again.
 DRAIN_BYTES = 65_536
+
+
+class Writer(Protocol):
+    """Where a subscriber's frames go: its transport, or what puts them into another form first."""
+
+    def write(self, data: bytes) -> None:
+        """Send whole frames; may call back into `Subscriber.hold`."""
 
 
 class Sink(Protocol):
@@ -88,16 +95,16 @@ class Held:
 class Subscriber:
     """A client as the fan-out sees it.
 
-    `write` takes whole frames and may call back into `hold`. `out` holds frames of the batch being sent. `channels`
-    are the reasons for each channel: DIRECT its own name, PATTERN one that covers it, or both. `grant` says
-    what it may subscribe to, `said` when (monotonic, s) it has made up for what it said.
+    `writer` takes whole frames; an object and not its bound method, because there are many of us. `out` holds frames
+    of the batch being sent. `channels` are the reasons for each channel: DIRECT its own name, PATTERN one that covers
+    it, or both. `grant` says what it may subscribe to, `said` when (monotonic, s) it has made up for what it said.
     """
 
     __slots__ = ("channels", "closed", "grant", "held", "out", "patterns", "pending", "queue_bytes", "rated", "rates",
-                 "said", "sink", "started", "waiting", "write")  # fmt: skip
+                 "said", "sink", "started", "waiting", "writer")  # fmt: skip
 
-    def __init__(self, sink: Sink, write: Callable[[bytes], None], queue_bytes: int) -> None:
-        self.sink, self.write, self.queue_bytes = sink, write, queue_bytes
+    def __init__(self, sink: Sink, writer: Writer, queue_bytes: int) -> None:
+        self.sink, self.writer, self.queue_bytes = sink, writer, queue_bytes
         self.out: bytes | None = None
         self.channels: Mapping[Channel, int] = NONE
         self.patterns: set[str] | None = None
@@ -174,7 +181,7 @@ class Subscriber:
         lagging = Lagging(action="close", channels=lost, paused_ms=int((now - held.since) * 1000))
         closing = Closing(code=CloseCode.TOO_SLOW, reason=reason, last=held.last_ids())
         held.queue.clear()
-        self.write((self.out or b"") + frame(lagging) + frame(closing))
+        self.writer.write((self.out or b"") + frame(lagging) + frame(closing))
         self.out = None
         self.sink.close(CloseCode.TOO_SLOW, reason)
 
@@ -189,9 +196,9 @@ class Subscriber:
         held.full = False
         if self.out is not None:
             data, self.out = self.out, None
-            self.write(data)
+            self.writer.write(data)
         while held.queue and not held.full:
-            self.write(self._next_events(held))
+            self.writer.write(self._next_events(held))
         if held.full:
             return []
         return self._return(held, int((now - held.since) * 1000))
@@ -229,5 +236,5 @@ class Subscriber:
             lost = {channel.name: count for channel, count in held.books.items()}
             newest.append(frame(Lagging(action="snapshot", channels=lost, paused_ms=paused_ms)))
         if newest:
-            self.write(b"".join(newest))
+            self.writer.write(b"".join(newest))
         return list(held.books)

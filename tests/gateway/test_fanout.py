@@ -39,7 +39,7 @@ class Client:
         self.writes: list[bytes] = []
         self.full = False
         self.closed: int | None = None
-        self.subscriber = Subscriber(self, self.write, queue_bytes)
+        self.subscriber = Subscriber(self, self, queue_bytes)
 
     def write(self, data: bytes) -> None:
         self.writes.append(data)
