@@ -7,12 +7,14 @@ Quirks:
 - No sequence numbers: a CRC32 over the digits of the ten best levels a side comes with every book message. What is lost
   below them shows when it moves up. Times of a book's messages never go back, so that swapped ones show at once.
 - The venue keeps the subscribed depth and sends no removal for what it pushes out: each side is cut to that depth.
+- A book message that cannot be read is a lost one, and the checksum may not show it: the book is subscribed again.
 - Best bid and ask come with the channel `ticker`, for each change of them only where `event_trigger` says so.
 - One acknowledgement per symbol; a refusal leaves the socket open, with heartbeats on it.
 - REST names assets as v1 did: XBT for BTC, XDG for DOGE. Its errors come with HTTP 200.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+import re
+from collections.abc import Callable, Collection, Iterable, Sequence
 from decimal import Decimal
 from typing import Any, ClassVar
 from urllib.parse import parse_qs, urlsplit
@@ -61,7 +63,7 @@ from feeds.venues.kraken_wire import (
 from hub.book import OrderBook
 from hub.errors import WireError
 from hub.instruments import Instrument
-from hub.model import Quote, Ticker, Trade
+from hub.model import Quote, Side, Ticker, Trade
 
 __all__ = ["Kraken"]
 
@@ -76,6 +78,12 @@ _KINDS = {"trade": ("trade",), "ticker": ("quote", "ticker"), "book": ("book",)}
 
 #: What the hub does not use: it has better, or no use for it. A frame of these costs a counter.
 _UNUSED = {"ohlc": "venue candle", "instrument": "instruments", "level3": "orders"}
+
+_SIDES: dict[str, Side] = {"buy": "buy", "sell": "sell"}
+
+#: How a frame of books names its channel and its symbols, where no more than that can be read of it.
+_IS_BOOK = re.compile(rb'"channel"\s*:\s*"book"')
+_SYMBOLS = re.compile(rb'"symbol"\s*:\s*"([^"]*)"')
 
 #: (item, type of its frame, ts_recv) -> events
 _Handler = Callable[[Any, str, int], list[Event | Fetch]]
@@ -134,6 +142,7 @@ class Kraken(Adapter):
         self.depth = next((depth for depth in DEPTHS if depth >= book_levels), DEPTHS[-1])
         self._depths: dict[str, int] = {}
         self._book_at: dict[str, int] = {}  # venue time of a live book's last message, int ns
+        self._ticker_at: dict[str, int] = {}
         self._requests: dict[int, dict[str, None]] = {}
         self._next_id = 1
         self._v1 = KrakenV1(self._instruments)
@@ -232,6 +241,7 @@ class Kraken(Adapter):
     def resync(self, instrument: Instrument) -> list[bytes | Fetch]:
         """Subscribe again: a new snapshot comes with that and with nothing else."""
         self._book_at.pop(instrument.venue_symbol, None)
+        self._v1.forget(instrument)
         names = [f"book:{instrument.venue_symbol}"]
         return [*self._request("unsubscribe", names), *self._request("subscribe", names)]
 
@@ -262,21 +272,35 @@ class Kraken(Adapter):
         try:
             frame = decode_envelope(payload)
             if frame.channel in self._readers:
-                return self._one_by_one(frame, ts_recv)
+                return self._one_by_one(frame, payload, ts_recv)
             return self._answer(frame, payload)
         except UNREADABLE as error:
+            v1 = payload[:1] == b"["
+            lost = self._v1.suspect(payload, ts_recv) if v1 else self._suspect(payload, ts_recv)
+            if lost:
+                return [*lost, Skipped("unreadable book")]
             raise WireError(self.venue, str(error)) from error
 
-    def _one_by_one(self, frame: Envelope, ts_recv: int) -> list[Event | Fetch]:
+    def _suspect(self, payload: bytes, ts_recv: int, read: Collection[str] = ()) -> list[Event | Fetch]:
+        """Give up the books of which `payload` told something unreadable; `read`: those of it that were not."""
+        if not _IS_BOOK.search(payload):
+            return []
+        named = {str(name, errors="replace") for name in _SYMBOLS.findall(payload)} or set(self._book_at)
+        lost = [name for name in self._book_at if name in named and name not in read]
+        for name in lost:
+            del self._book_at[name]
+        return [BookGap(self._instruments[name], "an unreadable book message", ts_recv) for name in lost]
+
+    def _one_by_one(self, frame: Envelope, payload: bytes, ts_recv: int) -> list[Event | Fetch]:
         read, handler = self._readers[frame.channel]
         items, lost = read(frame.data)
         events: list[Event | Fetch] = []
-        read_well = 0
+        read_well: list[str] = []
         reason: ValueError | None = None
         for item in items:
             try:
                 events += handler(item, frame.type, ts_recv)
-                read_well += 1
+                read_well.append(item.symbol)
             except ValueError as error:
                 if len(items) + lost == 1:
                     raise
@@ -284,6 +308,8 @@ class Kraken(Adapter):
                 reason = error
         if reason is not None and not read_well:
             raise reason
+        if lost:
+            events += self._suspect(payload, ts_recv, read_well)
         return [*events, *[Skipped("unreadable item")] * lost]
 
     def _answer(self, frame: Envelope, payload: bytes) -> list[Event | Fetch]:
@@ -291,6 +317,8 @@ class Kraken(Adapter):
             return []
         if frame.channel:
             return [Skipped(_UNUSED.get(frame.channel, "unknown channel"))]
+        if not frame.method and frame.error:  # "Exceeded msg rate" says not of which request
+            return [Refused((), frame.error)]
         if not frame.method:
             return self._v1.answer(payload)
         if frame.method != "subscribe":
@@ -319,7 +347,7 @@ class Kraken(Adapter):
         return [
             Trade(
                 self.venue, instrument.symbol, "", _time(item.timestamp), ts_recv, 0,
-                item.price, item.qty, item.side, str(item.trade_id),
+                item.price, item.qty, _SIDES.get(item.side or ""), str(item.trade_id),
             )
         ]  # fmt: skip
 
@@ -328,6 +356,10 @@ class Kraken(Adapter):
         if instrument is None:
             return [Skipped("unknown symbol")]
         at = _time(item.timestamp) if item.timestamp is not None else None
+        if at is not None:
+            if at < self._ticker_at.get(item.symbol, 0):
+                return [Skipped("old ticker")]
+            self._ticker_at[item.symbol] = at
         opened = None
         if item.last is not None and item.change is not None:
             # The venue tells the price 24 h ago by its distance from the last one.

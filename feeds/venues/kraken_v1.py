@@ -4,16 +4,17 @@ Documentation: https://docs.kraken.com/api/docs/websocket-v1/book (frozen)
 
 Quirks: trades have no id, so that only a frame like the one before is a repeated one; the depth stands in the channel's
 name (`book-1000`); only updates have a checksum (`c`), made as v2's; one update may come as two objects in one frame; a
-level sent again because it moved up is marked `r`.
+level sent again because it moved up is marked `r` and has its old time, those of all others never go back.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Literal
 
 import msgspec
 from msgspec import Raw, Struct
 
-from feeds.adapter import Acked, BookUpdate, Event, Fetch, Peek, Refused, Skipped
+from feeds.adapter import Acked, BookGap, BookUpdate, Event, Fetch, Peek, Refused, Skipped
 from feeds.venues.kraken_rest import v2_name
 from feeds.venues.kraken_wire import UNREADABLE, TextLevel, read_levels
 from hub.instruments import Instrument
@@ -31,6 +32,7 @@ class _Row(TextLevel, array_like=True, gc=False):
     """`["58729.40000","0.45000000","1617666423.606671","r"]`; the last only in updates."""
 
     time: str
+    again: str = ""
 
 
 class _Book(Struct, gc=False):
@@ -98,6 +100,10 @@ _decode_event = msgspec.json.Decoder(_Event).decode
 _KINDS = {"trade": ("trade",), "ticker": ("quote", "ticker"), "book": ("book",)}
 _SIDES: dict[str, Side] = {"b": "buy", "s": "sell"}
 
+#: How frames of books begin and end, where no more than that can be read of one.
+_IS_BOOK = re.compile(rb'\[\s*\d+\s*,\s*\{\s*"[ab]s?"')
+_PAIR = re.compile(rb'"book-\d+"\s*,\s*"([^"]+)"\s*\]\s*$')
+
 
 def peek_v1(payload: bytes) -> list[Peek]:
     """See Adapter.peek."""
@@ -146,7 +152,8 @@ class KrakenV1:
 
     def __init__(self, instruments: Mapping[str, Instrument]) -> None:
         self._instruments = instruments
-        self._live: set[str] = set()
+        self._live: dict[str, tuple[Instrument, int]] = {}
+        """symbol -> its instrument and the newest time of an update, int ns"""
         self._traded: dict[str, bytes] = {}
         self._handlers: dict[str, Callable[[Instrument, list[Raw], str, int], list[Event | Fetch]]] = {
             "book": self._book,
@@ -180,6 +187,21 @@ class KrakenV1:
     def _instrument(self, pair: str) -> Instrument | None:
         """Return what `pair` names: `XBT/USD` where there was no list, `BTC/USD` where there was one."""
         return self._instruments.get(pair) or self._instruments.get(v2_name(pair))
+
+    def forget(self, instrument: Instrument) -> None:
+        """Take no update of this book before its next snapshot."""
+        self._live.pop(instrument.symbol, None)
+
+    def suspect(self, payload: bytes, ts_recv: int) -> list[Event | Fetch]:
+        """Give up the books that an unreadable frame may have been about."""
+        if not _IS_BOOK.match(payload):
+            return []
+        named = _PAIR.search(payload)
+        only = self._instrument(str(named[1], errors="replace")) if named else None
+        rows = [row for row, _ in self._live.values() if not named or row is only]
+        for row in rows:
+            self.forget(row)
+        return [BookGap(row, "an unreadable book message", ts_recv) for row in rows]
 
     def answer(self, payload: bytes) -> list[Event | Fetch]:
         """Read a frame that is no array."""
@@ -226,8 +248,13 @@ class KrakenV1:
             snapshot = any(each.as_ is not None or each.bs is not None for each in books)
         if not snapshot and symbol not in self._live:
             return [Skipped("book before its snapshot")]
-        self._live.add(symbol)
         bid_rows, ask_rows = _rows_of(books)
+        last = 0 if snapshot else self._live[symbol][1]
+        at = 0 if snapshot else _newest([row for row in bid_rows + ask_rows if not row.again]) or last
+        if at < last:
+            self.forget(instrument)
+            return [BookGap(instrument, f"a book message of {at} after one of {last}", ts_recv)]
+        self._live[symbol] = instrument, at
         bids, bid_texts = read_levels(bid_rows, falling=True) if bid_rows else ([], [])
         asks, ask_texts = read_levels(ask_rows, falling=False) if ask_rows else ([], [])
         checksum = None

@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Meta, Raw, Struct
 
 from feeds.items import Items
-from hub.model import Level, Price, Side, Size
+from hub.model import Level, Price, Size
 
 __all__ = [
     "UNREADABLE",
@@ -64,11 +64,11 @@ class TradeItem(Struct, gc=False):
     """`{"symbol":"BTC/USD","side":"buy","price":1.0,"qty":2.0,"trade_id":1,"timestamp":"…Z"}`; side: the taker's."""
 
     symbol: str
-    side: Side
     price: Price
     qty: Size
     trade_id: Id
     timestamp: str
+    side: str | None = None
 
 
 class TickerItem(Struct, gc=False):

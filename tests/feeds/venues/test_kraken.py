@@ -382,6 +382,73 @@ def test_a_broken_book_costs_no_other(tmp_path: Path) -> None:
     assert [len(of(messages, "book", symbol)) for symbol in ("BTC~2FUSD", "ETH~2FUSD")] == [1, 2]
 
 
+@pytest.mark.parametrize("path", [OWN, *[path for path in V1 if path.name.endswith("_book")]], ids=lambda p: p.name)
+@pytest.mark.parametrize("chance", range(3))
+def test_a_book_message_that_was_cut_is_a_lost_one(path: Path, chance: int, tmp_path: Path) -> None:
+    """The checksum is that of ten levels: what was lost below them would not show in it."""
+    rows = list(rows_of(path))[:1500]
+    at = random.Random(chance).choice([n for n, row in enumerate(rows) if n > 50 and len(row["raw"]) > 60])
+    rows[at] = {**rows[at], "raw": rows[at]["raw"][: len(rows[at]["raw"]) // 2]}
+    _, messages = play("kraken", write(tmp_path / "session", rows))
+    last = of(messages, "status")[-1]
+    assert (last["state"], last["reason"]) == ("resyncing", "an unreadable book message")
+    assert not of(messages[messages.index(last) :], "book")
+
+
+def test_an_unreadable_level_ends_that_book_alone() -> None:
+    adapter = Kraken([BTC, ETH])
+    for symbol in ("BTC/USD", "ETH/USD"):
+        adapter.receive(book(*asks(1), kind="snapshot", symbol=symbol), 1)
+    bad, good = book(("asks", "null", "1.0")), book(("asks", "5.0", "1.0"), symbol="ETH/USD")
+    items = [json.loads(frame)["data"][0] for frame in (bad, good)]
+    both = json.dumps({"channel": "book", "type": "update", "data": items}).encode()
+    events = adapter.receive(both, 2)
+    assert [(type(event), getattr(event, "instrument", None)) for event in events] == [
+        (BookUpdate, ETH), (BookGap, BTC), (Skipped, None),
+    ]  # fmt: skip
+    cut = both[: both.index(b"BTC")]  # of which book it was cannot be read
+    assert [event.instrument for event in adapter.receive(cut, 3) if isinstance(event, BookGap)] == [ETH]
+
+
+def test_what_is_older_than_the_last_is_not_told_again(tmp_path: Path) -> None:
+    def ticker(at: str, bid: float) -> str:
+        item = {"symbol": "BTC/USD", "bid": bid, "timestamp": at}
+        return json.dumps({"channel": "ticker", "type": "update", "data": [item]})
+
+    frames = [ticker(f"2026-08-02T03:35:5{second}.5Z", second) for second in (1, 3, 2, 3)]
+    normalizer, messages = play("kraken", write(tmp_path / "session", lines(*frames)))
+    assert [row["bid"] for row in of(messages, "quote")] == [1, 3, 3]
+    assert normalizer.pipeline.counters["skipped_old_ticker"] == 1
+
+
+def test_swapped_book_messages_of_v1_show_in_their_times(tmp_path: Path) -> None:
+    """A level that moved up comes with its old time, marked `r`."""
+
+    def update(rows: str) -> str:
+        return f'[1,{{"a":[{rows}]}},"book-10","XBT/USD"]'
+
+    frames = [
+        '[1,{"as":[["2.0","1.0","1617666423.6"]],"bs":[["1.0","1.0","1617666429.6"]]},"book-10","XBT/USD"]',
+        update('["2.0","3.0","1617666424.7"],["3.0","3.0","1617666400.7","r"]'),
+        update('["4.0","3.0","1617666404.7","r"]'),
+        update('["2.0","3.0","1617666424.7"]'),
+        update('["2.0","4.0","1617666424.6"]'),
+        update('["2.0","4.0","1617666424.8"]'),
+    ]
+    normalizer, messages = play("kraken", write(tmp_path / "session", lines(*frames)))
+    assert [row["state"] for row in of(messages, "status")] == ["live", "resyncing"]
+    assert len(of(messages, "book")) == 4
+    assert normalizer.pipeline.counters["skipped_book_before_its_snapshot"] == 1
+
+
+@pytest.mark.parametrize("side", [{"side": None}, {"side": "hold"}])
+def test_a_trade_of_an_unknown_side_is_a_trade(side: Row) -> None:
+    frame = {"channel": "trade", "type": "update", "data": [trade(**side)]}
+    (event,) = Kraken([BTC]).receive(json.dumps(frame).encode(), 5)
+    assert isinstance(event, Trade)
+    assert (event.side, event.price, event.size) == (None, 1.5, 2.0)
+
+
 def test_heartbeats_do_not_keep_a_book_alive(tmp_path: Path) -> None:
     """A second's heartbeat says that the socket lives; a book that stopped changing is `stale` all the same."""
     start = [book(*asks(3), kind="snapshot").decode()]
@@ -416,6 +483,8 @@ def test_subscriptions_and_their_answers() -> None:
     assert adapter.receive(json.dumps(named).encode(), 1) == [
         Refused(("trade:ETH/USD",), "Currency pair not supported")
     ]
+    exceeded = b'{"error":"Exceeded msg rate"}'
+    assert adapter.receive(exceeded, 1) == [Refused((), "Exceeded msg rate")]
     assert adapter.receive(b'{"method":"pong","req_id":42}', 1) == []
     assert [json.loads(frame)["method"] for frame in adapter.unsubscribe(subs)] == ["unsubscribe"] * 3
 
@@ -624,7 +693,9 @@ def test_wrong_numbers_cost_their_message(field: str, wrong: str) -> None:
     adapter = Kraken([BTC])
     adapter.receive(book(*asks(1), kind="snapshot"), 1)
     level = {"price": "1.0", "qty": "1.0", field: wrong}
-    with pytest.raises(WireError):
+    gap, skipped = adapter.receive(book(("asks", level["price"], level["qty"])), 2)
+    assert (type(gap), skipped) == (BookGap, Skipped("unreadable book"))
+    with pytest.raises(WireError):  # it is lost already
         adapter.receive(book(("asks", level["price"], level["qty"])), 2)
     item = json.dumps(trade()).replace('"price": 1.5' if field == "price" else '"qty": 2.0', f'"{field}": {wrong}')
     with pytest.raises(WireError):
