@@ -120,6 +120,9 @@ class Fanout:
         frames = [frame(told), *(text_frame(payload) for payload in joined.payloads)]
         data = b"".join(frames)
         for subscriber in topic.everyone():
+            own = topic.late.get(subscriber)
+            if own is not None and joined.upto is not None and own >= joined.upto:
+                continue  # joined behind all that: nothing is lost to it
             self.send(subscriber, data, topic)
             if not joined.based:
                 if subscriber.held is not None:
@@ -246,6 +249,7 @@ class Fanout:
                 channel.late[subscriber] = upto
             if upto is not None and position > upto:
                 if subscriber.held is not None:
+                    subscriber.held.marks.setdefault(channel, upto)
                     subscriber.take(channel, data, time.monotonic())
                 else:
                     self._put(subscriber, data)

@@ -8,6 +8,7 @@ import ipaddress
 import math
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from functools import lru_cache
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -135,8 +136,9 @@ class Guard:
         if origin is None or origin in self.settings.origins:
             return
         host = (_header(scope, b"host") or "").lower()
-        if urlsplit(origin).netloc.lower() == host and (self.verifier is not None or _is_address(host)):
-            return
+        with suppress(ValueError):  # of an origin or host that is none
+            if host and urlsplit(origin).netloc.lower() == host and (self.verifier is not None or _is_address(host)):
+                return
         raise Refused(403, "bad_origin", "pages of this origin are not allowed here (gateway.origins)")
 
 

@@ -33,7 +33,8 @@ StateOf: TypeAlias = Callable[[str, str, str, bool], tuple[State, str]]
 class Pending:
     """One channel being joined by one client."""
 
-    __slots__ = ("acked", "after", "channel", "join", "pattern", "replayed", "request", "subscriber", "weight")
+    __slots__ = ("acked", "after", "channel", "join", "others", "pattern", "replayed", "request", "subscriber",
+                 "weight")  # fmt: skip
 
     def __init__(
         self, subscriber: Subscriber, channel: Channel, request: RequestId, pattern: str | None, after: Position | None
@@ -42,6 +43,7 @@ class Pending:
         self.after = after
         self.weight = HEAVY if channel.book or after is not None else 1
         self.acked = False
+        self.others: tuple[RequestId, ...] = ()  # requests that named the channel meanwhile
         self.replayed = False  # what is joined here is the end of a replay
         self.join: Join | None = None  # its own read, where it does not share one
 
@@ -101,6 +103,20 @@ class Joins:
             ack.pattern = pattern
         return frame(ack)
 
+    def acknowledge(self, subscriber: Subscriber, channel: Channel, request: RequestId) -> None:
+        """Answer one more request for a channel that the client has; while it is being joined, together with that."""
+        pending = subscriber.pending.get(channel) if subscriber.pending else None
+        if pending is not None and not pending.acked:
+            pending.others = (*pending.others, request)
+            return
+        present = channel.newest is not None or (channel.event and channel.last is not None)
+        self.fanout.send(subscriber, self.ack(channel, request, None, present=present))
+
+    def _acks(self, pending: Pending, *, present: bool) -> bytes:
+        pending.acked = True
+        data = self.ack(pending.channel, pending.request, pending.pattern, present=present)
+        return data + b"".join(self.ack(pending.channel, other, None, present=present) for other in pending.others)
+
     def pump(self, subscriber: Subscriber) -> None:
         """Begin as many waiting joins as the client may have in flight."""
         waiting = subscriber.waiting
@@ -117,9 +133,7 @@ class Joins:
 
     def _ack_once(self, pending: Pending) -> None:
         if not pending.acked:
-            pending.acked = True
-            data = self.ack(pending.channel, pending.request, pending.pattern, present=False)
-            self.fanout.send(pending.subscriber, data)
+            self.fanout.send(pending.subscriber, self._acks(pending, present=False))
 
     def _begin(self, pending: Pending) -> None:
         channel = pending.channel
@@ -168,7 +182,7 @@ class Joins:
         data: list[bytes] = []
         if not pending.acked:
             present = bool(joined.payloads) or (pending.after is not None and joined.upto is not None)
-            data.append(self.ack(channel, pending.request, pending.pattern, present=present))
+            data.append(self._acks(pending, present=present))
         if joined.gap and pending.after is not None:
             self.gaps += 1
             data.append(self._gap(channel, pending.after, joined))

@@ -11,6 +11,7 @@ import uvicorn
 from litestar import Litestar
 
 from gateway.handover import HandoverProtocol
+from gateway.http import HttpProtocol
 from gateway.runtime import runtime_of
 from hub.config import GatewaySettings
 from hub.errors import ConfigError
@@ -109,16 +110,21 @@ class GatewayServer(uvicorn.Server):
 
 async def serve(app: Litestar, listener: socket.socket, *, freeze: bool = True) -> None:
     """Serve until cancelled, then end in order. `freeze` sets up the garbage collector for a process of its own."""
+    runtime = runtime_of(app)
+
+    class Protocol(HttpProtocol):
+        journal = runtime.guard.journal
+
     config = uvicorn.Config(
         app,
-        http="httptools",
+        http=Protocol,
         ws=HandoverProtocol,
         lifespan="on",
         log_config=None,
-        log_level="warning",
+        log_level="error",  # its warnings are one line per bad request; the journal has them
         access_log=False,
         server_header=False,
-        ws_per_message_deflate=runtime_of(app).settings.gateway.deflate,
+        ws_per_message_deflate=runtime.settings.gateway.deflate,
         ws_ping_interval=None,
         timeout_graceful_shutdown=2,
         backlog=BACKLOG,

@@ -7,6 +7,7 @@ costs the books their continuity (they begin anew with a snapshot), and after th
 
 from collections import deque
 from collections.abc import Mapping
+from contextlib import suppress
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -14,6 +15,7 @@ from gateway.channel import Channel
 from gateway.frames import split_frames, text_frame
 from gateway.protocol import CloseCode, Closing, Lagging, frame
 from hub.access import OPEN, Grant
+from hub.join import NOTHING
 from hub.position import Position, format_position, position_in
 
 if TYPE_CHECKING:
@@ -50,7 +52,7 @@ class Sink(Protocol):
 class Held:
     """What a client that does not read will need: events in order, and where each channel stood.
 
-    `since` is the loop's time in s. `marks`: position (or newest written frame) per event channel. `counts`: messages
+    `since` is the loop's time in s. `marks`: position of what was written last, per event channel. `counts`: messages
     of each channel up to the pause. `books`: messages left out of books that begin anew. `skipped`: messages of state
     kinds, known at the end.
     """
@@ -62,7 +64,7 @@ class Held:
         self.full = True  # the socket's buffer is; False while the queue is being written
         self.queue: deque[tuple[Channel, bytes]] = deque()
         self.size = 0
-        self.marks: dict[Channel, Position | bytes] = {}
+        self.marks: dict[Channel, Position] = {}
         self.counts: dict[Channel, int] = {}
         self.books: dict[Channel, int] = {}
         self.skipped = 0
@@ -71,7 +73,8 @@ class Held:
         """Note where a channel stands; `owed` of its messages were still to be sent."""
         self.counts[channel] = channel.count - owed
         if channel.event and channel.last is not None:
-            self.marks[channel] = channel.last
+            # Whoever was late has a mark already where some of what came up to now waits in the queue.
+            self.marks.setdefault(channel, channel.last)
 
     def remove(self, channel: Channel) -> None:
         self.counts.pop(channel, None)
@@ -83,13 +86,7 @@ class Held:
 
     def last_ids(self) -> dict[str, str]:
         """Return the id of the newest event written per channel: where to continue."""
-        found = {}
-        for channel, mark in self.marks.items():
-            if isinstance(mark, bytes):
-                _, payload = next(split_frames(mark))
-                mark = position_in(payload, channel.head)
-            found[channel.name] = format_position(mark)
-        return found
+        return {channel.name: format_position(mark) for channel, mark in self.marks.items()}
 
 
 class Subscriber:
@@ -209,8 +206,8 @@ class Subscriber:
         while held.queue and size < DRAIN_BYTES:
             channel, data = held.queue.popleft()
             held.size -= len(data)
-            if channel in held.counts:
-                held.marks[channel] = data
+            if channel in held.counts or channel in held.marks:
+                _mark(held, channel, data)
             frames.append(data)
             size += len(data)
         return b"".join(frames)
@@ -238,3 +235,10 @@ class Subscriber:
         if newest:
             self.writer.write(b"".join(newest))
         return list(held.books)
+
+
+def _mark(held: Held, channel: Channel, data: bytes) -> None:
+    """Note the position of the last message in `data`. A gap has none, a status that the gateway made is in no log."""
+    for _, payload in split_frames(data):
+        with suppress(ValueError):
+            held.marks[channel] = max(held.marks.get(channel, NOTHING), position_in(payload, channel.head))

@@ -173,8 +173,7 @@ class Subscriptions:
             subscriber.note(channel, have | (PATTERN if pattern else DIRECT))
             self.rates.choose(subscriber, channel)
             if not pattern:
-                present = channel.newest is not None or (channel.event and channel.last is not None)
-                self.fanout.send(subscriber, self.joins.ack(channel, request, None, present=present))
+                self.joins.acknowledge(subscriber, channel, request)
             return channel
         self._check_limit(subscriber)
         if isinstance(start, Replay):

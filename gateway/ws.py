@@ -44,6 +44,9 @@ def _subscription(socket: Socket, symbol: str) -> Subscribe:
     """Return the subscribe message that stands for the URL. Raises RequestError."""
     query = socket.query_params
     kinds, venues = _words(query.get("kinds", DEFAULT_KINDS)), _words(query.get("venues", "*"))
+    most = runtime_of(socket.app).settings.gateway.max_subscriptions
+    if len(kinds) * len(venues) > most:
+        raise RequestError("too_many_subscriptions", f"a connection may have {most} subscriptions")
     fields: dict[str, Any] = {"channels": [f"{kind}:{venue}:{symbol}" for kind in kinds for venue in venues]}
     fields |= {name: query[name] for name in ("max_rate", "speed", "since") if name in query}
     for name in ("max_rate", "speed"):

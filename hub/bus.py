@@ -221,8 +221,8 @@ class Bus(Generic[T]):
             topic.joining = False
             if joined.upto is not None:
                 topic.last = joined.upto
-                if joined.payloads and not topic.book:
-                    topic.newest = joined.payloads[-1]
+                if not topic.book:
+                    topic.newest = joined.payloads[-1] if joined.payloads else joined.newest
             if joined.gap and last is not None:
                 self.listener.gap(topic, last, joined)
             elif joined.payloads:

@@ -44,13 +44,15 @@ class Joined(Struct):
 
     `upto` is the position it stands at afterwards: of the stream, only what is above it is new. None: there is
     nothing yet. `gap`: events after the given id are lost, `payloads` is not their continuation. `based` False: a
-    book without a usable snapshot, updates make no sense before the next one.
+    book without a usable snapshot, updates make no sense before the next one. `newest`: what the reader has already,
+    where it is the newest of a state kind.
     """
 
     payloads: list[bytes] = []
     upto: Position | None = None
     gap: bool = False
     based: bool = True
+    newest: bytes | None = None
 
 
 class Join:
@@ -111,6 +113,8 @@ class Join:
         if self.after == position or (self.after is not None and not self.source.event and self.after > position):
             # The reader has it already; with the log gone that is all there is to know.
             self.joined.upto, self.joined.gap = position, False
+            if not self.source.event:
+                self.joined.newest = payload
             return
         self.joined.payloads, self.joined.upto = [payload], position
 

@@ -9,10 +9,11 @@ import pytest
 
 from gateway.channel import Channel
 from gateway.fanout import FLUSH_EVERY_S, SLICE, Fanout
-from gateway.frames import CLOSE, split_frames
+from gateway.frames import CLOSE, split_frames, text_frame
 from gateway.subscriber import Subscriber
 from hub.join import Joined
 from hub.keys import Keys
+from tests.gateway.kit import eventually
 
 
 class Keeper:
@@ -119,8 +120,7 @@ async def test_bursts_are_sliced_and_keep_their_order(fanout: Fanout) -> None:
     assert sum(bool(client.writes) for client in clients) == SLICE
     publish(fanout, (quotes, 2))
     publish(fanout, (quotes, 3), (quotes, 4))
-    await asyncio.sleep(0.05)
-    assert all(client.seqs("quote") == [1, 2, 3, 4] for client in clients)
+    await eventually(lambda: all(client.seqs("quote") == [1, 2, 3, 4] for client in clients))
 
 
 async def test_long_flushes_keep_apart_and_share_writes() -> None:
@@ -146,9 +146,8 @@ async def test_long_flushes_keep_apart_and_share_writes() -> None:
         publish(fanout, (quotes, seq))
     assert all(len(client.writes) == 1 for client in clients)
     now += FLUSH_EVERY_S
-    await asyncio.sleep(0.05)
+    await eventually(lambda: all(client.seqs("quote") == [1, 2, 3, 4, 5] for client in clients))
     assert all(len(client.writes) == 2 for client in clients)
-    assert all(client.seqs("quote") == [1, 2, 3, 4, 5] for client in clients)
 
 
 async def test_a_flush_under_load_ends_and_the_next_one_waits() -> None:
@@ -171,8 +170,7 @@ async def test_a_flush_under_load_ends_and_the_next_one_waits() -> None:
     assert max(len(client.writes) for client in clients) == 1
     assert [clients[0].seqs("quote"), clients[-1].seqs("quote")] == [[1], [1, 2]], "who was still to be written"
     now += FLUSH_EVERY_S
-    await asyncio.sleep(0.05)
-    assert all(client.seqs("quote") == [1, 2, 3, 4, 5, 6] for client in clients)
+    await eventually(lambda: all(client.seqs("quote") == [1, 2, 3, 4, 5, 6] for client in clients))
     assert max(len(client.writes) for client in clients) == 2
 
 
@@ -217,9 +215,7 @@ async def test_a_held_reader_of_state_gets_the_newest(fanout: Fanout) -> None:
         publish(fanout, (quotes, seq))
     assert slow.subscriber.drain(1.0) == []
     publish(fanout, (quotes, 6))
-    await asyncio.sleep(0.05)
-    assert fast.seqs("quote") == [1, 2, 3, 4, 5, 6]
-    assert slow.seqs("quote") == [1, 5, 6]
+    await eventually(lambda: (fast.seqs("quote"), slow.seqs("quote")) == ([1, 2, 3, 4, 5, 6], [1, 5, 6]))
     (lagging,) = [m for m in slow.got if m["type"] == "lagging"]
     assert lagging == {"type": "lagging", "action": "conflated", "channels": {"quote:v:X": 3}, "paused_ms": 1000}
     assert slow.got.index(lagging) == 1, "before anything is left out"
@@ -330,3 +326,67 @@ async def test_unsubscribing_inside_a_write_does_not_break_the_loop(fanout: Fano
     publish(fanout, (quotes, 2))
     assert leaver.seqs("quote") == [1, 2]
     assert all(client.seqs("quote") == [1] for client in clients)
+
+
+async def test_a_gap_in_the_queue_is_no_place_to_continue(fanout: Fanout) -> None:
+    """The client is given up after the gap was written, and once more with nothing but a gateway's own status."""
+    client, trades, statuses = Client(), channel("trade"), channel("status", "*")
+    client.join(trades, statuses)
+    publish(fanout, (trades, 1))
+    client.subscriber.hold(0.0)
+    fanout.gap(trades, (5, 1), Joined(payloads=[payload(trades, 9)], upto=(5, 9), gap=True))
+    fanout.send(client.subscriber, text_frame(payload(statuses, 0).replace(b'"5-0"', b'"0-0"')), statuses)
+    publish(fanout, (trades, 10))
+    client.full = True
+    held = client.subscriber.held
+    assert held is not None
+    client.subscriber.drain(1.0)
+    assert client.subscriber.held is held, "still full after the first write"
+    client.subscriber.cut("enough", 2.0)
+    closing = client.got[-1]
+    assert (closing["type"], closing["last"]) == ("closing", {"trade:v:X": "5-10", "status:v:*": "0-0"})
+
+
+async def test_a_gap_before_anything_of_it_is_written_leaves_the_old_place(fanout: Fanout) -> None:
+    client, trades = Client(), channel("trade")
+    client.join(trades)
+    publish(fanout, (trades, 1))
+    client.subscriber.hold(0.0)
+    fanout.gap(trades, (5, 1), Joined(gap=True))
+    client.full = True
+    client.subscriber.drain(1.0)
+    client.subscriber.cut("enough", 2.0)
+    assert client.got[-1]["last"] == {"trade:v:X": "5-1"}
+
+
+async def test_events_that_waited_for_a_late_reader_are_not_taken_for_written(fanout: Fanout) -> None:
+    """It joined ahead of the stream and its socket is full: what it is told to continue from is what it was sent."""
+    client, trades = Client(), channel("trade")
+    trades.last = (5, 3)
+    client.subscriber.note(trades, 1)
+    assert fanout.enter(client.subscriber, trades, Joined(upto=(5, 4)))
+    client.subscriber.hold(0.0)
+    publish(fanout, (trades, 4), (trades, 5), (trades, 6))
+    publish(fanout, (trades, 7))
+    client.subscriber.cut("enough", 1.0)
+    lagging, closing = client.got[-2:]
+    assert lagging["channels"] == {"trade:v:X": 3}
+    assert closing["last"] == {"trade:v:X": "5-4"}
+
+
+async def test_who_joined_behind_a_gap_is_not_told_of_it(fanout: Fanout) -> None:
+    old, new, newer, trades = Client(), Client(), Client(), channel("trade")
+    trades.last = (5, 3)
+    old.join(trades)
+    for client, seq in ((new, 9), (newer, 11)):
+        client.subscriber.note(trades, 1)
+        assert fanout.enter(client.subscriber, trades, Joined(upto=(5, seq)))
+    trades.last = (5, 10)
+    fanout.gap(trades, (5, 3), Joined(payloads=[payload(trades, 10)], upto=(5, 10), gap=True))
+    publish(fanout, (trades, 11))
+    publish(fanout, (trades, 12))
+    await asyncio.sleep(0.05)
+    assert [m["type"] for m in old.got] == [m["type"] for m in new.got] == ["gap", "trade", "trade", "trade"]
+    assert old.seqs("trade") == new.seqs("trade") == [10, 11, 12]
+    assert [m["type"] for m in newer.got] == ["trade"]
+    assert newer.seqs("trade") == [12]
