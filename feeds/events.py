@@ -141,7 +141,9 @@ class EventPath:
         known = state.trade_ids.last
         if known is None or lost.last > known:  # two connections tell of one hole during a rotation
             state.trade_ids.last = lost.last
-            self._trades_lost(state, (lost.first, lost.last), lost, lost.ts_event)
+            # Numbers that are the ids: it began with what the connection before did not bring.
+            first = lost.first if known is None or not source.adapter.trade_ids_contiguous else known + 1
+            self._trades_lost(state, (first, lost.last), lost, lost.ts_event)
         return ()
 
     def _trades_lost(self, state: Symbol, missing: tuple[int, int], trade: Trade | TradesLost, at: int) -> None:

@@ -255,6 +255,9 @@ class Coinbase(Adapter):
         try:
             envelope = decode_envelope(payload)
         except UNREADABLE as error:
+            lost = self._exchange.suspect(payload)
+            if lost:
+                return [*lost, Skipped("unreadable book")]
             raise WireError(self.venue, str(error)) from error
         if envelope.type == "error":
             return [self._refused(envelope)]

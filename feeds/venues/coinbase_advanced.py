@@ -123,9 +123,11 @@ class AdvancedReader:
 
     def _traded(self, kind: str, trades: list[TradeItem]) -> Events:
         if kind == "snapshot":
+            for item in trades:
+                self._products.traded(item.product_id, str(item.trade_id))
             return [Skipped("trades before the subscription")]
         if len(trades) > 1:
-            trades.sort(key=lambda item: (len(item.trade_id), item.trade_id))  # they come newest first
+            trades.sort(key=_number)  # they come newest first
         result: Events = []
         for item in trades:
             try:
@@ -133,7 +135,8 @@ class AdvancedReader:
             except ValueError:
                 result.append(Skipped("unreadable trade"))
                 continue
-            result += self._products.trade(item.product_id, at, item.price, item.size, item.side, item.trade_id)
+            trade_id = str(item.trade_id)
+            result += self._products.trade(item.product_id, at, item.price, item.size, item.side, trade_id)
         return result
 
     def _tickers(self, frame: TickerFrame, at: int | None) -> Events:
@@ -221,3 +224,8 @@ class AdvancedReader:
         except UNREADABLE:
             result.append(Skipped("unreadable ticker"))
         return result
+
+
+def _number(item: TradeItem) -> tuple[int, str]:
+    text = str(item.trade_id)
+    return len(text), text

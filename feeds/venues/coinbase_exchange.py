@@ -3,9 +3,12 @@
 https://docs.cdp.coinbase.com/exchange/websocket-feed/channels
 
 Books carry no sequence number; all there is to judge them by is the time of each product's changes, which never goes
-back. A change that is missing cannot be noticed.
+back. A change that is missing cannot be noticed, so what cannot be read is taken for one. Trades are numbered without
+holes; the first one follows `last_match`, and each heartbeat names the last one. It may overtake that: what it names
+must have come by the next heartbeat.
 """
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -30,6 +33,10 @@ __all__ = ["CHANNEL_NAMES", "ExchangeReader"]
 #: What the venue calls a channel in its answers -> what it is asked for as.
 CHANNEL_NAMES = {"level2_50": "level2_batch"}
 
+#: How a frame of a book names itself and its product, where no more than that can be read of it.
+_IS_BOOK = re.compile(rb'"type"\s*:\s*"(?:l2update|snapshot)"')
+_PRODUCT = re.compile(rb'"product_id"\s*:\s*"([^"]*)"')
+
 
 class ExchangeReader:
     """Reads the frames of one connection."""
@@ -37,15 +44,16 @@ class ExchangeReader:
     def __init__(self, products: Products) -> None:
         self._products = products
         self._times: dict[str, int] = {}
+        self._ticker_times: dict[str, int] = {}
+        self._beats: dict[str, int] = {}
         self._handlers: dict[type, Callable[[Any], Events]] = {
             L2Update: self._l2_update,
             Match: self._match,
             Ticker: self._ticker,
             Snapshot: self._snapshot,
-            Heartbeat: lambda frame: self._products.overdue(),
+            Heartbeat: self._heartbeat,
             Subscribed: self._subscribed,
-            # "last_match" is the newest trade before the subscription, not a new one.
-            LastMatch: lambda frame: [Skipped("trades before the subscription")],
+            LastMatch: self._last_match,
         }
 
     def read(self, payload: bytes) -> Events:
@@ -62,6 +70,15 @@ class ExchangeReader:
         if envelope.type in {"snapshot", "l2update", "match", "ticker", "subscriptions"}:
             raise WireError(self._products.venue, f"an unreadable {envelope.type}")
         return [Skipped("unknown message")]
+
+    def suspect(self, payload: bytes) -> Events:
+        """Say which books a frame may have been about that is no JSON."""
+        if not _IS_BOOK.search(payload) or b'"channel"' in payload:
+            return []
+        named, reason = _PRODUCT.search(payload), "an unreadable book message"
+        if named is None:
+            return self._products.all_lost(reason)
+        return self._products.lost(str(named[1], errors="replace"), reason)
 
     def _snapshot(self, frame: Snapshot) -> Events:
         at = parse_ns(frame.time) if frame.time else None
@@ -89,8 +106,26 @@ class ExchangeReader:
         at = parse_ns(frame.time)
         return self._products.trade(frame.product_id, at, frame.price, frame.size, frame.side, str(frame.trade_id))
 
+    def _last_match(self, frame: LastMatch) -> Events:
+        # The newest trade before the subscription, not a new one.
+        self._products.traded(frame.product_id, str(frame.trade_id))
+        return [Skipped("trades before the subscription")]
+
+    def _heartbeat(self, frame: Heartbeat) -> Events:
+        product, number = frame.product_id, frame.last_trade_id
+        named = self._beats.get(product)
+        at = parse_ns(frame.time) if frame.time else None
+        lost = self._products.missing(product, named, at) if named is not None else []
+        if number is not None:
+            self._beats[product] = number
+        return lost + self._products.overdue()
+
     def _ticker(self, frame: Ticker) -> Events:
         at = parse_ns(frame.time) if frame.time else None
+        if at is not None:
+            if at < self._ticker_times.get(frame.product_id, 0):
+                return [Skipped("old ticker")]
+            self._ticker_times[frame.product_id] = at
         return self._products.ticker(frame.product_id, at, frame)
 
     def _subscribed(self, frame: Subscribed) -> Events:

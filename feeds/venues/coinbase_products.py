@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
-from feeds.adapter import Acked, BookGap, BookUpdate, Event, Fetch, Skipped
+from feeds.adapter import Acked, BookGap, BookUpdate, Event, Fetch, Skipped, TradesLost
 from feeds.units import SizesOf
 from feeds.venues.coinbase_wire import Ticker as ExchangeTicker
 from feeds.venues.coinbase_wire import TickerItem
@@ -37,6 +37,7 @@ class Products:
         """products with a good book -> the one instrument whose sizes need no conversion, where that is so"""
         self._awaited: dict[str, int] = {}
         self._acked: set[str] = set()
+        self._traded: dict[str, int] = {}
 
     def _know(self, instruments: Sequence[Instrument]) -> None:
         for row in instruments:
@@ -127,13 +128,31 @@ class Products:
 
     # messages
 
-    def trade(self, product: str, at: int | None, price: float, size: float, maker: str, trade_id: str) -> Events:
+    def traded(self, product: str, trade_id: str) -> None:
+        """Note that the venue told of this trade of `product` before it told the next ones."""
+        if trade_id.isdecimal():
+            self._traded[product] = max(int(trade_id), self._traded.get(product, 0))
+
+    def missing(self, product: str, upto: int, at: int | None) -> Events:
+        """Tell of the trades up to the number `upto` that did not come; none where it is not known which came."""
+        last = self._traded.get(product)
+        if last is None or upto <= last:
+            return []
+        self._traded[product] = upto
+        when = self.now if at is None else at
+        return [TradesLost(row.symbol, last + 1, upto, when, self.now) for row in self.rows.get(product, ())]
+
+    def trade(
+        self, product: str, at: int | None, price: float, size: float, maker: str | None, trade_id: str
+    ) -> Events:
         """Take a trade; `maker` is the side of the order that was there before, so the aggressor's is the other."""
         rows = self.rows.get(product)
         if rows is None:
             return [Skipped("unknown symbol")]
-        side = _AGGRESSOR.get(maker)
-        return [
+        side = _AGGRESSOR.get(maker or "")
+        lost = self.missing(product, int(trade_id) - 1, at) if product in self._traded and trade_id.isdecimal() else []
+        self.traded(product, trade_id)
+        return lost + [
             Trade(self.venue, row.symbol, "", at, self.now, 0, price, self._size(row, size), side, trade_id)
             for row in rows
         ]

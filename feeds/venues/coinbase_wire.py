@@ -88,12 +88,12 @@ class L2Data(AdvancedFrame, gc=False, tag="l2_data"):
 class TradeItem(Struct, gc=False):
     """`{"trade_id":"1","product_id":…,"price":"1.0","size":"2.0","side":"BUY","time":"…"}`: `side` is the maker's."""
 
-    trade_id: TradeId
+    trade_id: TradeId | Id
     product_id: str
     price: Price
     size: Size
     time: str
-    side: str = ""
+    side: str | None = ""
 
 
 class TradesEvent(Struct, gc=False):
@@ -187,11 +187,14 @@ class Match(ExchangeFrame, gc=False, tag="match"):
     price: Price
     size: Size
     time: str
-    side: str = ""
+    side: str | None = ""
 
 
 class LastMatch(ExchangeFrame, gc=False, tag="last_match"):
     """The newest trade before the subscription, told again."""
+
+    trade_id: Id
+    product_id: str
 
 
 class Ticker(ExchangeFrame, gc=False, tag="ticker"):
@@ -211,7 +214,11 @@ class Ticker(ExchangeFrame, gc=False, tag="ticker"):
 
 
 class Heartbeat(ExchangeFrame, gc=False, tag="heartbeat"):
-    """One a second and product."""
+    """`{"type":"heartbeat","sequence":90,"last_trade_id":20,"product_id":…,"time":…}`: one a second and product."""
+
+    product_id: str = ""
+    last_trade_id: Id | None = None
+    time: str = ""
 
 
 class SubscribedChannel(Struct, gc=False):

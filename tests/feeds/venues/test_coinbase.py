@@ -267,6 +267,91 @@ def test_a_book_message_from_before_ends_that_book_alone(folder: Path, tmp_path:
     assert of_kind(found, "trade") == of_kind(played(folder)[1], "trade")
 
 
+@each_exchange
+@pytest.mark.parametrize("part", [0.3, 0.5, 0.95])
+def test_a_book_message_that_was_cut_is_a_lost_one(folder: Path, part: float, tmp_path: Path) -> None:
+    """The Exchange feed numbers no book message: nothing after it would tell that one is missing."""
+    rows = list(rows_of(folder))
+    at = [n for n, r in enumerate(rows) if "dir" not in r and '"l2update"' in r["raw"][:30]][50]
+    text = rows[at]["raw"]
+    product = json.loads(text)["product_id"]
+    rows[at] = {**rows[at], "raw": text[: int(len(text) * part)]}
+    _, found = mutated(tmp_path / "s", rows, folder)
+    lost = books_lost(found)
+    # Where the name of the product was cut away, every book may be the one.
+    every = of_kind(found, "book").keys()
+    assert lost.keys() == ({product} if f'"{product}"' in rows[at]["raw"] else every)
+    for symbol, place in lost.items():
+        assert not [row for row in found[place:] if row["type"] == "book" and row["symbol"] == symbol]
+    assert of_kind(found, "trade") == of_kind(played(folder)[1], "trade")
+
+
+@each_session
+def test_the_first_trade_after_the_subscription_cannot_be_lost_unseen(folder: Path, tmp_path: Path) -> None:
+    """What was told of the trades before it names its predecessor."""
+    rows = list(rows_of(folder))
+    first = trades_of(frames_of(folder))[0]
+    words = f'"trade_id":"{first[-1]}"', f'"trade_id":{first[-1]},'
+    at = next(n for n, r in enumerate(rows) if "dir" not in r and any(word in r["raw"] for word in words))
+    del rows[at]
+    normalizer, found = mutated(tmp_path / "s", rows, folder)
+    notes = [row["reason"] for row in of_kind(found, "status")[first[0]] if row["kind"] == "trade"]
+    assert f"ids {first[-1]} to" in notes[0]
+    assert normalizer.pipeline.counters["trades_lost"] >= 1
+
+
+def test_a_heartbeat_names_a_trade_that_must_have_come_by_the_next(tmp_path: Path) -> None:
+    def beat(number: int) -> Row:
+        return {"type": "heartbeat", "product_id": "BTC-USD", "last_trade_id": number, "sequence": 1, "time": TIME}
+
+    def match(number: int, kind: str = "match") -> Row:
+        return {"type": kind, **trade(number), "trade_id": number}
+
+    TIME = "2026-08-09T21:05:48.1Z"
+    frames = [beat(6), match(7, "last_match"), beat(7), beat(8), match(8), beat(8), beat(10), beat(10), match(11)]
+    rows = [{"t": 1_786_309_548.0 + number, "raw": json.dumps(row)} for number, row in enumerate(frames)]
+    normalizer, found = mutated(tmp_path / "s", rows, tmp_path)
+    notes = [row["reason"] for row in of_kind(found, "status")["BTC-USD"]]
+    assert notes == ["2 trades lost, ids 9 to 10"]
+    assert normalizer.pipeline.counters["trades_lost"] == 2
+    # Where no trade is subscribed to, none can be missing.
+    adapter = CoinbaseExchange([BTC])
+    assert given_frames(adapter, *(json.dumps(beat(number)).encode() for number in (1, 5, 9))) == []
+
+
+def test_trades_that_a_reconnect_missed_are_told_with_those_a_heartbeat_shows(tmp_path: Path) -> None:
+    def match(number: int, kind: str = "match") -> Row:
+        return {"type": kind, **trade(number), "trade_id": number}
+
+    beats = [{"type": "heartbeat", "product_id": "BTC-USD", "last_trade_id": 9, "time": ""}] * 2
+    before = [json.dumps(match(number)) for number in (1, 2)]
+    after = [json.dumps(row) for row in (match(6, "last_match"), *beats, match(10))]
+    rows = [{"t": 1_786_309_548.0 + number, "raw": raw} for number, raw in enumerate([*before, *after])]
+    rows.insert(2, {"t": 1_786_309_549.5, "dir": "open", "raw": "wss://ws-feed.exchange.coinbase.com"})
+    _, found = mutated(tmp_path / "s", rows, tmp_path)
+    assert [row["reason"] for row in found if row["type"] == "status" and row["kind"] == "trade"] == [
+        "7 trades lost, ids 3 to 9"
+    ]
+    assert [row["trade_id"] for row in of_kind(found, "trade")["BTC-USD"]] == ["1", "2", "10"]
+
+
+def test_an_exchange_ticker_from_before_is_not_told() -> None:
+    times = ("2026-08-09T21:05:48.2Z", "2026-08-09T21:05:48.1Z", "2026-08-09T21:05:48.2Z")
+    rows = [{"type": "ticker", "product_id": "BTC-USD", "price": "1", "time": time} for time in times]
+    events = given_frames(CoinbaseExchange([BTC]), *(json.dumps(row).encode() for row in rows))
+    assert kinds(events) == [Ticker, Skipped, Ticker]
+
+
+@pytest.mark.parametrize("spelling", [{"trade_id": 7}, {"side": None}, {"price": 10.5, "size": 0.25}])
+def test_spellings_of_a_trade(spelling: Row) -> None:
+    (event,) = Coinbase([BTC]).receive(
+        frame("market_trades", 0, {"type": "update", "trades": [trade(7, **spelling)]}), 1
+    )
+    assert isinstance(event, Trade)
+    expected = ("7", 10.5, 0.25, None if "side" in spelling else "buy")
+    assert (event.trade_id, event.price, event.size, event.side) == expected
+
+
 @each_session
 def test_garbage_between_the_frames_changes_nothing(folder: Path, tmp_path: Path) -> None:
     chance = random.Random(1)
