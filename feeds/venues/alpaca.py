@@ -12,7 +12,8 @@ Quirks:
   are asked for. When it was is remembered here: what `t` of a correction is the time of is not documented.
 - Sizes of stock quotes are passed on as the venue gives them. The documents say round lots; since the change of the
   consolidated tape in 2025 they may be shares. `quote_lot` is what they are multiplied with.
-- Books of crypto have no number and no checksum: a lost message cannot be noticed.
+- Books of crypto have no number and no checksum, so a lost message cannot be noticed: what cannot be read is taken for
+  one, and so is a time that goes back. A frame may be about any symbols: one that is cut is about all.
 """
 
 from collections import deque
@@ -116,7 +117,7 @@ class Alpaca(Adapter):
         self._instruments = {row.venue_symbol: row for row in instruments}
         self._repeats: dict[str, TradeIds] = {}
         self._times: dict[tuple[str, str, int], int] = {}  # (symbol, exchange, id) -> int ns
-        self._live: set[str] = set()
+        self._live: dict[str, int] = {}  # symbols with a good book -> the time of its last message, int ns
         self._acked: set[str] = set()
         self._pending: deque[tuple[str, ...]] = deque()
         self._handlers: dict[type, Callable[[Any, int], Events]] = {
@@ -242,7 +243,7 @@ class Alpaca(Adapter):
         if instrument.kind == "equity":
             return []
         symbol = instrument.venue_symbol
-        self._live.discard(symbol)
+        self._live.pop(symbol, None)
         return [self._request(action, [f"orderbooks:{symbol}"]) for action in ("unsubscribe", "subscribe")]
 
     # frames
@@ -266,6 +267,9 @@ class Alpaca(Adapter):
         try:
             parts = wire.parts_of(payload)
         except UNREADABLE as error:
+            if self._live and wire.is_cut(payload):
+                lost = [gap for symbol in list(self._live) for gap in self._lost(symbol, ts_recv)]
+                return [*lost, Skipped("unreadable message")]
             raise WireError(self.venue, str(error)) from error
         events: Events = []
         understood = False
@@ -285,9 +289,12 @@ class Alpaca(Adapter):
 
     def _unreadable(self, name: wire.Name | None, ts_recv: int) -> Events:
         if name is not None and name.T == "o" and name.S in self._live:
-            self._live.discard(name.S)
-            return [BookGap(self._instruments[name.S], "an unreadable book message", ts_recv)]
+            return self._lost(name.S, ts_recv)
         return [Skipped("unreadable item" if name is not None and name.T in _KINDS else "unknown message")]
+
+    def _lost(self, symbol: str, ts_recv: int, reason: str = "an unreadable book message") -> Events:
+        del self._live[symbol]
+        return [BookGap(self._instruments[symbol], reason, ts_recv)]
 
     def _unused(self, m: wire.Unused, ts_recv: int) -> Events:
         return [Skipped("unused kind")]
@@ -308,7 +315,7 @@ class Alpaca(Adapter):
                 self._times[m.S, m.x, m.i] = at
                 if len(self._times) > _TIMES_KEPT:
                     del self._times[next(iter(self._times))]
-        side = _TAKER.get(m.tks)
+        side = _TAKER.get(m.tks or "")
         trade_id = "" if m.i is None else str(m.i)
         return [Trade(self.venue, row.symbol, "", at, ts_recv, 0, m.p, m.s, side, trade_id)]
 
@@ -327,13 +334,15 @@ class Alpaca(Adapter):
         if row is None:
             return [Skipped("unknown symbol")]
         at = wire.time_of(m.t)
-        if m.r:
-            self._live.add(m.S)
-        elif m.S not in self._live:
+        last = self._live.get(m.S)
+        if not m.r and last is None:
             return [Skipped("update before snapshot")]
+        if not m.r and at is not None and last is not None and at < last:
+            return self._lost(m.S, ts_recv, f"a book message of {at} after one of {last}")
+        self._live[m.S] = (at or 0) if m.r else at or last or 0
         bids: list[Level] = sorted({level.p: level.s for level in m.b or ()}.items(), reverse=True)
         asks: list[Level] = sorted({level.p: level.s for level in m.a or ()}.items())
-        return [BookUpdate(row, m.r, bids, asks, at, ts_recv)]
+        return [BookUpdate(row, bool(m.r), bids, asks, at, ts_recv)]
 
     def _correction(self, m: wire.Correction, ts_recv: int) -> Events:
         was, now = f"{m.oi} ({m.op} x {m.os})", f"{m.ci} ({m.cp} x {m.cs})"
@@ -347,7 +356,7 @@ class Alpaca(Adapter):
         row = self._instruments.get(m.S)
         if row is None:
             return [Skipped("unknown symbol")]
-        told, known = wire.time_of(m.t), self._times.get((m.S, m.x, trade_id))
+        told, known = wire.time_of(m.t), self._times.get((m.S, m.x or "", trade_id))
         at = min(told, known) if told is not None and known is not None else told if known is None else known
         return [Revised(row, reason, at, ts_recv)]
 

@@ -27,6 +27,7 @@ __all__ = [
     "Unused",
     "decode_assets",
     "decode_bars",
+    "is_cut",
     "items_of",
     "names_of",
     "parts_of",
@@ -48,9 +49,9 @@ class Trade(Item, gc=False, tag="t"):
     s: Size
     t: Raw
     i: Id | None = None
-    x: str = ""
-    z: str = ""
-    tks: str = ""
+    x: str | None = ""
+    z: str | None = ""
+    tks: str | None = ""
 
 
 class Quote(Item, gc=False, tag="q", rename={"asize": "as"}):
@@ -76,7 +77,7 @@ class Book(Item, gc=False, tag="o"):
     t: Raw
     b: list[BookLevel] | None = None
     a: list[BookLevel] | None = None
-    r: bool = False
+    r: bool | None = False
 
 
 class Correction(Item, gc=False, tag="c"):
@@ -90,7 +91,7 @@ class Correction(Item, gc=False, tag="c"):
     ci: Id
     cp: Price
     cs: Size
-    x: str = ""
+    x: str | None = ""
 
 
 class Cancel(Item, gc=False, tag="x"):
@@ -101,8 +102,8 @@ class Cancel(Item, gc=False, tag="x"):
     i: Id
     p: Price
     s: Size
-    a: str = ""
-    x: str = ""
+    a: str | None = ""
+    x: str | None = ""
 
 
 class Unused(Item, gc=False, tag="b"):
@@ -236,6 +237,11 @@ def _read(decode: Any, part: Raw) -> Any:
         return decode(part)
     except UNREADABLE:
         return None
+
+
+def is_cut(payload: bytes) -> bool:
+    """Tell whether bytes that are no message begin as an array of items does."""
+    return payload[:1] == b"[" or b"\x90" <= payload[:1] <= b"\x9f" or payload[:1] in (b"\xdc", b"\xdd")
 
 
 def time_of(raw: Raw) -> int | None:

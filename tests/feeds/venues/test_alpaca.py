@@ -280,6 +280,48 @@ def test_a_book_begins_with_a_full_one() -> None:
     assert requests == [{"action": action, "orderbooks": ["BTC/USD"]} for action in ("unsubscribe", "subscribe")]
 
 
+@pytest.mark.parametrize("encode", [text, binary])
+def test_a_frame_that_was_cut_may_have_been_about_any_book(encode: Callable[..., bytes]) -> None:
+    eth = Alpaca.unlisted("ETH/USD")
+    adapter = Alpaca([BTC, eth])
+    snapshot = book(True, [(1, 1)], [(4, 1)])
+    adapter.receive(encode(snapshot, {**snapshot, "S": "ETH/USD"}), 1)
+    whole = encode(coin(1), book(False, [(2, 1)], []))
+    events = adapter.receive(whole[: len(whole) // 2], 2)
+    assert [(type(event), getattr(event, "instrument", None)) for event in events] == [
+        (BookGap, BTC), (BookGap, eth), (Skipped, None),
+    ]  # fmt: skip
+    assert [type(event) for event in adapter.receive(whole, 3)] == [Trade, Skipped]
+    with pytest.raises(WireError):  # no book is left to lose
+        adapter.receive(whole[: len(whole) // 2], 4)
+
+
+@pytest.mark.parametrize("garbage", [b"", b"{", b"x" * 99, b"\xff\xfe", b"7"])
+def test_what_is_no_array_of_the_venue_costs_no_book(garbage: bytes) -> None:
+    adapter = Alpaca([BTC])
+    adapter.receive(text(book(True, [(1, 1)], [(4, 1)])), 1)
+    with pytest.raises(WireError):
+        adapter.receive(garbage, 2)
+    assert [type(event) for event in adapter.receive(text(book(False, [(2, 1)], [])), 3)] == [BookUpdate]
+
+
+def test_a_book_message_from_before_ends_that_book() -> None:
+    adapter = Alpaca([BTC])
+    times = ("2023-04-06T11:54:26.5Z", "2023-04-06T11:54:26.7Z", "2023-04-06T11:54:26.7Z", "2023-04-06T11:54:26.6Z")
+    first, *later = [{**book(not number, [(1, 1)], [(4, 1)]), "t": at} for number, at in enumerate(times)]
+    assert [type(event) for event in adapter.receive(text(first, *later), 1)] == [
+        BookUpdate, BookUpdate, BookUpdate, BookGap,
+    ]  # fmt: skip
+    assert [type(event) for event in adapter.receive(text(later[0]), 2)] == [Skipped]
+    assert [type(event) for event in adapter.receive(text(first, later[0]), 3)] == [BookUpdate, BookUpdate]
+
+
+@pytest.mark.parametrize("item", [trade(1, x=None, z=None), coin(1, tks=None)])
+def test_a_trade_without_its_descriptions_is_a_trade(item: Row) -> None:
+    (event,) = read(text(item))
+    assert isinstance(event, Trade) and event.side is None and event.trade_id == "1"
+
+
 # login, subscriptions
 
 
