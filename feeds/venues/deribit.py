@@ -50,13 +50,12 @@ from feeds.venues.deribit_wire import (
     decode_ticker,
     decode_trades,
 )
-from feeds.venues.deribit_wire import (
-    Trade as WireTrade,
-)
+from feeds.venues.deribit_wire import Quote as WireQuote
+from feeds.venues.deribit_wire import Trade as WireTrade
 from hub.errors import WireError
 from hub.instruments import Instrument
 from hub.intervals import NS_PER_MS, interval_ns
-from hub.model import Mark, Quote, Ticker, Trade
+from hub.model import Mark, Quote, Side, Ticker, Trade
 
 __all__ = ["Deribit"]
 
@@ -64,6 +63,7 @@ __all__ = ["Deribit"]
 _HEAD: Final = b'{"jsonrpc":"2.0","method":"subscription","params":{"channel":"'
 _HEARTBEAT_S: Final = 30
 _KINDS: Final = {"trades": "trade", "book": "book", "quote": "quote", "ticker": "ticker"}
+_SIDES: Final[dict[str, Side]] = {"buy": "buy", "sell": "sell"}
 _trade_items = Items(WireTrade)
 
 _Handler = Callable[[bytes, str, int], list[Event | Fetch]]
@@ -113,6 +113,7 @@ class Deribit(Adapter):
         self._routes: dict[bytes, tuple[_Handler, str]] = {}
         self._books = Books(self._instruments)
         self._trade_seqs: dict[str, int] = {}
+        self._newest: dict[tuple[str, str], int] = {}  # (quote or ticker, the venue's symbol) -> its time, ms
         self._requests: dict[int | str, tuple[str, ...]] = {}
         self._next_id = 1
         self._handlers: dict[str, _Handler] = {
@@ -197,6 +198,9 @@ class Deribit(Adapter):
                     return route[0](payload, route[1], ts_recv)
             return self._first(payload, ts_recv)
         except UNREADABLE as error:
+            lost = self._books.suspect(payload, ts_recv)
+            if lost:
+                return [*lost, Skipped("unreadable book")]
             raise WireError(self.venue, str(error)) from error
 
     def _first(self, payload: bytes, ts_recv: int) -> list[Event | Fetch]:
@@ -270,15 +274,25 @@ class Deribit(Adapter):
         events.append(
             Trade(
                 self.venue, instrument.symbol, "", ts_event, ts_recv, 0,
-                row.price, row.amount, row.direction, row.trade_id,
+                row.price, row.amount, _SIDES.get(row.direction or ""), row.trade_id,
             )
         )  # fmt: skip
+
+    def _newer(self, kind: str, m: WireQuote) -> bool:
+        """Tell whether `m` is not older than the last of its kind, and remember it."""
+        key = kind, m.instrument_name
+        if m.timestamp < self._newest.get(key, 0):
+            return False
+        self._newest[key] = m.timestamp
+        return True
 
     def _quote(self, payload: bytes, channel: str, ts_recv: int) -> list[Event | Fetch]:
         m = decode_quote(payload).params.data
         instrument = self._instruments.get(m.instrument_name)
         if instrument is None:
             return [Skipped("unknown symbol")]
+        if not self._newer("quote", m):
+            return [Skipped("old quote")]
         # An empty side has price 0 and amount 0.
         bid, bid_size = (m.best_bid_price, m.best_bid_amount) if m.best_bid_amount else (None, None)
         ask, ask_size = (m.best_ask_price, m.best_ask_amount) if m.best_ask_amount else (None, None)
@@ -291,6 +305,8 @@ class Deribit(Adapter):
         instrument = self._instruments.get(m.instrument_name)
         if instrument is None:
             return [Skipped("unknown symbol")]
+        if not self._newer("ticker", m):
+            return [Skipped("old ticker")]
         symbol, ts_event, stats = instrument.symbol, m.timestamp * NS_PER_MS, m.stats
         high, low, volume, notional = (None, None, None, None)
         if stats is not None:

@@ -5,6 +5,7 @@ it on the same channel; where it is not, unsubscribing and subscribing gives a n
 0 is one of them (a book that never changed).
 """
 
+import re
 from collections.abc import Mapping
 from operator import itemgetter
 from typing import Final
@@ -19,6 +20,9 @@ __all__ = ["Books"]
 
 #: A snapshot that was asked for and did not come within this time is asked for again.
 _SNAPSHOT_WAIT_NS: Final = 10 * NS_PER_S
+
+#: How a frame names the book it is about, where no more than that can be read of it.
+_CHANNEL: Final = re.compile(rb'"channel"\s*:\s*"(book\.[^"]*)"')
 
 _price = itemgetter(0)
 
@@ -72,6 +76,15 @@ class Books:
         if len(bids) > 1 or len(asks) > 1:
             _sort(bids, asks)
         return [BookUpdate(chain.instrument, snapshot, bids, asks, m.timestamp * NS_PER_MS, ts_recv)]
+
+    def suspect(self, payload: bytes, ts_recv: int) -> list[Event | Fetch]:
+        """Give up the book that an unreadable frame was about; where each message is whole, the next one mends it."""
+        named = _CHANNEL.search(payload)
+        chain = self._chains.get(str(named[1], errors="replace")) if named else None
+        if chain is None or not chain.live:
+            return []
+        chain.live, chain.reason = False, "an unreadable book message"
+        return [BookGap(chain.instrument, chain.reason, ts_recv)]
 
     def grouped(self, payload: bytes, channel: str, ts_recv: int) -> list[Event | Fetch]:
         """Read a frame of `book.<instrument>.none.<depth>.<interval>`: the best levels, whole each time."""

@@ -8,7 +8,7 @@ from typing import Annotated, Generic, Literal, TypeAlias, TypeVar
 import msgspec
 from msgspec import Meta, Raw, Struct
 
-from hub.model import Level, Price, Side, Size
+from hub.model import Level, Price, Size
 
 __all__ = [
     "UNREADABLE",
@@ -128,7 +128,7 @@ class Trade(Struct, gc=False):
     timestamp: Millis
     price: Price
     amount: Size
-    direction: Side
+    direction: str | None = None
 
 
 class Quote(Struct, gc=False):

@@ -269,8 +269,39 @@ def test_an_unreadable_change_is_a_lost_one(tmp_path: Path) -> None:
     spoiled[places[5]] = {**rows[places[5]], "raw": rows[places[5]]["raw"].replace('"change"', '"chance"', 1)}
     assert spoiled[places[5]] != rows[places[5]]
     normalizer, messages = play("deribit", write(tmp_path / "s", spoiled))
-    assert normalizer.pipeline.counters["wire_errors"] == 1
+    assert normalizer.pipeline.counters["skipped_unreadable_book"] == 1
     assert after(messages, BUSY)[-1] == "resyncing"
+
+
+def test_a_change_that_was_cut_takes_the_book_away_at_once(tmp_path: Path) -> None:
+    rows, places = book_lines(BUSY)
+    cut = [*rows[: places[5]], {**rows[places[5]], "raw": rows[places[5]]["raw"][:180]}]
+    _, messages = play("deribit", write(tmp_path / "s", cut))
+    last = [row for row in of(messages, "status") if row["symbol"] == of(messages, "status")[-1]["symbol"]][-1]
+    assert (last["state"], last["reason"]) == ("resyncing", "an unreadable book message")
+
+
+@pytest.mark.parametrize("kind", ["quote", "ticker"])
+def test_what_is_older_than_the_last_is_not_told_again(kind: str, tmp_path: Path) -> None:
+    def told(ms: int) -> Row:
+        data = {"timestamp": ms, "instrument_name": PERPETUAL, "best_bid_price": ms / 4, "best_bid_amount": 1.0}
+        row: Row = json.loads(
+            notice({"quote": f"quote.{PERPETUAL}", "ticker": f"ticker.{PERPETUAL}.100ms"}[kind], data)
+        )
+        return row
+
+    frames = [told(1_780_000_000_000 + ms) for ms in (0, 20, 10, 20, 30)]
+    normalizer, messages = play("deribit", write(tmp_path / "s", lines(*frames)))
+    times = [row["ts_event"] // 1_000_000 - 1_780_000_000_000 for row in of(messages, kind)]
+    assert times == [0, 20, 20, 30]
+    assert normalizer.pipeline.counters[f"skipped_old_{kind}"] == 1
+
+
+@pytest.mark.parametrize("direction", [None, "both"])
+def test_a_trade_of_an_unknown_side_is_a_trade(direction: str | None) -> None:
+    (event,) = adapter().receive(notice(f"trades.{PERPETUAL}.100ms", [trade(7, direction=direction)]), NOW)
+    assert isinstance(event, Trade)
+    assert (event.side, event.size) == (None, 2000.0)
 
 
 def test_a_later_snapshot_rebuilds_the_book(tmp_path: Path) -> None:
@@ -529,7 +560,7 @@ def test_lost_trades_are_announced(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"price": "x"}, {"price": 1e999}, {"amount": -1.0}, {"direction": "both"}, {"trade_id": 5}, {"trade_id": ""},
+        {"price": "x"}, {"price": 1e999}, {"amount": -1.0}, {"direction": 5}, {"trade_id": 5}, {"trade_id": ""},
         {"timestamp": -1}, {"timestamp": 1 << 63}, {"trade_seq": 1.5}, {"instrument_name": None},
     ],
     ids=str,
