@@ -243,7 +243,7 @@ class Hyperliquid(Adapter):
             events.append(
                 Trade(
                     self.venue, instrument.symbol, "", row.time * NS_PER_MS, ts_recv, 0,
-                    row.px, row.sz, _SIDES.get(row.side), str(row.tid),
+                    row.px, row.sz, _SIDES.get(row.side or ""), str(row.tid),
                 )
             )  # fmt: skip
         return events

@@ -70,11 +70,11 @@ class Trade(Struct, gc=False):
     """`{"coin":"BTC","side":"B","px":"1.0","sz":"2.0","time":ms,"hash":"0x…","tid":1}`; side is the aggressor's."""
 
     coin: str
-    side: str
     px: Price
     sz: Size
     time: Millis
     tid: Id
+    side: str | None = None
 
 
 class Best(Struct, gc=False):

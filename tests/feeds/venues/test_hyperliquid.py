@@ -197,9 +197,9 @@ def test_trades_replayed_after_a_reconnect_are_removed_and_missed_ones_kept(tmp_
 
 
 def test_the_side_is_the_aggressors() -> None:
-    sides = [trade(1), trade(2, side="A"), trade(3, side="X")]
+    sides = [trade(1), trade(2, side="A"), trade(3, side="X"), trade(4, side=None)]
     found = adapter().receive(frame("trades", sides), 1)
-    assert [event.side for event in found if isinstance(event, Trade)] == ["buy", "sell", None]
+    assert [event.side for event in found if isinstance(event, Trade)] == ["buy", "sell", None, None]
 
 
 def test_one_bad_trade_of_many_costs_itself_alone() -> None:
