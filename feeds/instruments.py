@@ -33,7 +33,7 @@ from hub.keys import Keys
 from hub.lease import Lease, new_holder
 from hub.metrics import serve_metrics
 from hub.processes import load_or_exit, run
-from hub.redisio import check, command_client, raise_if_cancelled
+from hub.redisio import check, command_client
 
 __all__ = ["Instruments", "VenueSync"]
 
@@ -73,13 +73,11 @@ class VenueSync:
         try:
             while True:
                 # Looked at again and again: a feed may have fetched the list, and Redis may have lost it.
-                while (due_s := await self._due_s()) > 0:
-                    raise_if_cancelled()
+                while (due_s := await self._due_s()) > 0:  # noqa: ASYNC110
                     await asyncio.sleep(min(due_s, LOOK_S))
                 try:
                     await self._renew()
                     backoff.reset()
-                    raise_if_cancelled()
                     continue
                 except (FetchError, WireError) as error:
                     delay_s = backoff.next_s()
@@ -90,7 +88,6 @@ class VenueSync:
                 except (RedisError, OSError) as error:
                     delay_s = backoff.next_s()
                     log.warning("list not stored venue=%s reason=%s retry_s=%.0f", self.venue, error, delay_s)
-                raise_if_cancelled()
                 await asyncio.sleep(delay_s)
         finally:
             await self.rest.close()
@@ -196,7 +193,6 @@ class Instruments:
 
     async def _hold(self) -> None:
         while True:
-            raise_if_cancelled()
             await asyncio.sleep(RENEW_S)
             try:
                 await self.lease.confirm()

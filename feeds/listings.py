@@ -19,7 +19,6 @@ from hub.lease import Lease
 from hub.link import RedisReplyError
 from hub.listing import Change
 from hub.model import Listing
-from hub.redisio import raise_if_cancelled
 
 __all__ = ["Listings"]
 
@@ -43,12 +42,10 @@ class Listings:
             while True:
                 try:
                     await self._look()
-                    raise_if_cancelled()
                     await asyncio.sleep(LOOK_S)
                 except (RedisError, RedisUnavailable, ConnectionError, OSError) as error:
                     log.warning("changes not published, trying again reason=%s", error)
                     self._close()
-                    raise_if_cancelled()
                     await asyncio.sleep(RETRY_S)
                     await self._begin_epoch()
         finally:
@@ -74,12 +71,7 @@ class Listings:
     async def _publish(self, venue: str, changes: list[Change]) -> None:
         now = time.time_ns()
         encoder = self._encoder(venue)
-        messages = [
-            Listing(
-                venue, change.instrument.symbol, "", None, change.ts, 0, change.action, change.changes, change.fields
-            )
-            for change in changes
-        ]
+        messages = [_message(venue, change) for change in changes]
         batch = encoder.encode(list(messages), now)
         if self._link is None:
             self._link = await connect(self.settings.redis.address, name="tickwire-instruments")

@@ -36,7 +36,7 @@ from hub.keys import VENUE_WIDE, Keys, channel_name, parse_channel
 from hub.lease import Lease, new_holder
 from hub.publisher import Publisher
 from hub.publishing import publish_while, serve_report
-from hub.redisio import check, command_client, raise_if_cancelled
+from hub.redisio import check, command_client
 from hub.venues import ChannelReport, FeedReport
 
 __all__ = ["Feed"]
@@ -140,7 +140,6 @@ class Feed:
             self.pipeline.add(row)
         await self.candles.go_on(self.pipeline)
         self.runner = await self._make_runner(rows)
-        raise_if_cancelled()
         await self.runner.run()
 
     # what is different where a venue is polled (feeds/polled_feed.py)
@@ -242,8 +241,6 @@ class Feed:
             except (RedisError, OSError) as error:
                 log.warning("readers not counted venue=%s error=%s", self.venue, error)
                 continue
-            finally:
-                raise_if_cancelled()
             self.readers.clear()
             self.readers.update({symbol: count for symbol, (_, count) in zip(symbols, counts, strict=True) if count})
 
@@ -294,7 +291,6 @@ class Feed:
                 await self.lease.renew(self.publisher.epoch, msgspec.json.encode(self.reported))
             except (RedisError, OSError) as error:
                 log.warning("pulse missed venue=%s error=%s", self.venue, error)
-            raise_if_cancelled()
             await asyncio.sleep(PULSE_S)
 
     def _new_epoch(self, reason: str) -> None:

@@ -19,7 +19,7 @@ from redis.exceptions import RedisError
 from feeds.rest import SharedLimiter
 from hub.errors import RateLimited
 from hub.keys import Keys
-from hub.redisio import cancellations, raise_if_cancelled, script
+from hub.redisio import script
 from hub.venues import BudgetReport
 
 __all__ = ["Plan", "PlanLimiter", "Quota", "account_of"]
@@ -72,7 +72,6 @@ class PlanLimiter(SharedLimiter):
 
     async def take(self, cost: int) -> None:
         """Wait for the window; RateLimited with its end where a day's or a month's calls are used up."""
-        since = cancellations()
         for quota in self.plan.quotas:
             if self._counted.get(self._counter(quota), 0) + cost > quota.calls:
                 await self.read()  # somebody else may have counted
@@ -82,7 +81,6 @@ class PlanLimiter(SharedLimiter):
                 until_ms = _end_ms(quota)
                 reason = f"the {quota.calls} calls of this {quota.period} are used up"
                 raise RateLimited(self.venue, "rest", reason, until_ms)
-        raise_if_cancelled(since)
 
     async def read(self) -> None:
         """Learn from Redis what is used up."""

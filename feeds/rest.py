@@ -21,7 +21,7 @@ from yarl import URL
 from feeds.adapter import Adapter, Fetch
 from hub.errors import FetchError, FetchRefused, RateLimited
 from hub.keys import Keys
-from hub.redisio import cancellations, raise_if_cancelled, script
+from hub.redisio import script
 from hub.venues import BudgetReport
 
 __all__ = ["LocalBucket", "LocalLimiter", "RestClient", "SharedLimiter"]
@@ -64,10 +64,8 @@ class LocalLimiter:
 
     async def take(self, cost: int) -> None:
         """Wait until `cost` may be spent."""
-        since = cancellations()
         while True:
             wait_s = await self._try(cost)
-            raise_if_cancelled(since)
             if wait_s <= 0:
                 return
             await asyncio.sleep(min(wait_s, 5.0))

@@ -16,7 +16,6 @@ from gateway.protocol import Auth, Authenticated, CloseCode, Error, Request, Req
 from gateway.subscriber import Subscriber
 from hub.access import NOBODY, Grant
 from hub.errors import HubError, RedisUnavailable, Refused
-from hub.redisio import raise_if_cancelled
 
 if TYPE_CHECKING:
     from gateway.clients import Clients
@@ -58,6 +57,8 @@ class Gate:
 
     async def take_slot(self, grant: Grant) -> str:
         """Return the name of a connection slot, empty where there is no limit. Raises Refused."""
+        if grant is NOBODY:
+            return ""  # it takes one when it has said who it is
         most = grant.max_connections or self.guard.settings.limits.connections_per_subject
         if not most:
             return ""
@@ -204,7 +205,6 @@ class Gate:
             except RedisUnavailable as error:
                 logger.info("tokens not checked error=%s", error)
                 await asyncio.sleep(RECHECK_S)
-            raise_if_cancelled()
             try:
                 async with asyncio.timeout(RECHECK_S):
                     await self._wake.wait()

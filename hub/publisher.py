@@ -30,7 +30,6 @@ from hub.latency import Buckets, Latencies
 from hub.lease import Lease
 from hub.link import RedisReplyError, pack
 from hub.model import Book, Message
-from hub.redisio import raise_if_cancelled
 
 __all__ = ["Publisher"]
 
@@ -281,7 +280,6 @@ class Publisher:
         run_id = _field(info, "run_id")
         first, same = not self._run_id, run_id == self._run_id
         await self.lease.confirm()
-        raise_if_cancelled()
         if same and self._unconfirmed is not None:
             # Series are left out: adding a size twice would be wrong, and a missing sample is not.
             self._resent = True

@@ -19,7 +19,7 @@ from hub.keys import Keys
 from hub.log import mask_url
 from hub.model import Book, Level, Message, decode
 from hub.position import follows, parse_position
-from hub.redisio import cancellations, command_client, mget, raise_if_cancelled, script
+from hub.redisio import command_client, mget, script
 from hub.venues import FeedReport
 
 __all__ = ["BookView", "Reader"]
@@ -60,12 +60,10 @@ class Reader:
     @asynccontextmanager
     async def _redis(self) -> AsyncIterator[Any]:
         # Any, because redis-py's annotations describe clients of text and of bytes at once.
-        since = cancellations()
         try:
             yield self._client
         except (RedisError, OSError) as error:
             raise RedisUnavailable(mask_url(self._url), type(error).__name__) from error
-        raise_if_cancelled(since)
 
     async def ping(self) -> None:
         """Raise RedisUnavailable where Redis does not answer."""

@@ -3,7 +3,6 @@
 Clients made here speak bytes. Scripts are loaded from hub/lua, one file each.
 """
 
-import asyncio
 from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
@@ -17,9 +16,10 @@ from redis.exceptions import AuthenticationError, RedisError
 
 from hub.errors import ConfigError, RedisUnavailable
 from hub.log import mask_url
+from hub.redis_clients import SingleClient
 from hub.topology import cluster_client, parse_address, sentinel_client
 
-__all__ = ["cancellations", "check", "command_client", "mget", "raise_if_cancelled", "script"]
+__all__ = ["check", "command_client", "mget", "script"]
 
 
 def command_client(url: str, *, timeout_s: float = 5.0) -> Redis:
@@ -35,7 +35,7 @@ def command_client(url: str, *, timeout_s: float = 5.0) -> Redis:
         return cast(Redis, cluster_client(address, timeout_s, retry=retry, client_name=name))
     if address.kind == "sentinel":
         return sentinel_client(address, timeout_s, retry=retry, client_name=name)
-    return Redis.from_url(
+    return SingleClient.from_url(
         url, socket_timeout=timeout_s, socket_connect_timeout=timeout_s, retry=retry, client_name=name
     )
 
@@ -46,23 +46,6 @@ async def mget(client: Redis, keys: Sequence[str]) -> list[bytes | None]:
     if isinstance(several, RedisCluster):
         return cast(list[bytes | None], await several.mget_nonatomic(keys))
     return cast(list[bytes | None], await client.mget(keys))
-
-
-def cancellations() -> int:
-    """Return how often this task was cancelled. Before Python 3.13 a TaskGroup that failed leaves one there."""
-    task = asyncio.current_task()
-    return task.cancelling() if task is not None else 0
-
-
-def raise_if_cancelled(since: int = 0) -> None:
-    """End this task if it was cancelled: redis-py loses a cancellation that comes while a command is being sent.
-
-    (It sends within asyncio.wait_for, which before Python 3.12 returns the result instead.) To be called after a
-    command by what would otherwise go on for ever; not where a cancelled task cleans up. What any task may call gives
-    the `cancellations()` from before the command.
-    """
-    if cancellations() > since:
-        raise asyncio.CancelledError
 
 
 async def check(url: str) -> dict[str, Any]:

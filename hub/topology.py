@@ -15,18 +15,17 @@ from typing import Any, Final, Literal
 from urllib.parse import parse_qsl, quote, urlencode
 
 from msgspec import Struct
-from redis.asyncio import Redis
-from redis.asyncio.cluster import ClusterNode, RedisCluster
+from redis.asyncio.cluster import ClusterNode
 from redis.asyncio.connection import SSLConnection, parse_url
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel
 from redis.backoff import NoBackoff
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS
-from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import RedisClusterException, RedisError
+from redis.exceptions import RedisError
 
 from hub.errors import ConfigError, RedisUnavailable
 from hub.log import mask_url
+from hub.redis_clients import ClusterClient, MasterClient, uncancelled
 
 __all__ = ["Address", "Nodes", "cluster_client", "find_master", "find_nodes", "parse_address", "sentinel_client"]
 
@@ -128,16 +127,6 @@ def _options(url: str) -> dict[str, Any]:
 # Sentinel
 
 
-class _Master(Redis):
-    """A client that finds its master by Sentinels, and closes the connections to them too."""
-
-    sentinels: Sentinel
-
-    async def aclose(self, close_connection_pool: bool | None = None) -> None:
-        await super().aclose(close_connection_pool)
-        await self.sentinels.aclose()
-
-
 def _sentinel(address: Address, timeout_s: float) -> Sentinel:
     login = "".join(quote(dict(address.sentinel).get(name, ""), safe="") + end for name, end in _LOGIN)
     query = address.query
@@ -157,14 +146,14 @@ def _sentinel(address: Address, timeout_s: float) -> Sentinel:
 _LOGIN: Final = (("username", ":"), ("password", "@"))
 
 
-def sentinel_client(address: Address, timeout_s: float, **options: Any) -> Redis:
+def sentinel_client(address: Address, timeout_s: float, **options: Any) -> MasterClient:
     """Return a client of the master, wherever it is at the moment."""
     sentinel = _sentinel(address, timeout_s)
     own = _options(address.node_url("localhost", REDIS_PORT))
     own = {name: value for name, value in own.items() if name not in {"host", "port"}}
-    client: _Master = sentinel.master_for(
+    client: MasterClient = sentinel.master_for(
         address.service,
-        redis_class=_Master,
+        redis_class=MasterClient,
         socket_timeout=timeout_s,
         socket_connect_timeout=timeout_s,
         **own,
@@ -178,7 +167,7 @@ async def find_master(address: Address, timeout_s: float = TIMEOUT_S) -> str:
     """Ask the Sentinels for the URL of the master. Raises RedisUnavailable."""
     async with _sentinel(address, timeout_s) as sentinel:
         try:
-            host, port = await sentinel.discover_master(address.service)
+            host, port = await uncancelled(sentinel.discover_master(address.service))
         except (RedisError, OSError) as error:
             # Not the error's own text: it spells out every option of every client.
             raise RedisUnavailable(mask_url(address.url), f"no Sentinel names a master {address.service!r}") from error
@@ -188,27 +177,11 @@ async def find_master(address: Address, timeout_s: float = TIMEOUT_S) -> str:
 # Cluster
 
 
-class _Cluster(RedisCluster):
-    """A client whose errors are all RedisErrors."""
-
-    async def initialize(self, *args: Any, **kwargs: Any) -> "RedisCluster":
-        try:
-            return await super().initialize(*args, **kwargs)
-        except RedisClusterException as error:
-            raise RedisConnectionError(str(error)) from error
-
-    async def execute_command(self, *args: Any, **kwargs: Any) -> Any:
-        try:
-            return await super().execute_command(*args, **kwargs)
-        except RedisClusterException as error:
-            raise RedisConnectionError(str(error)) from error
-
-
-def cluster_client(address: Address, timeout_s: float, **options: Any) -> RedisCluster:
+def cluster_client(address: Address, timeout_s: float, **options: Any) -> ClusterClient:
     """Return a client of all nodes."""
     own = _options(address.node_url("localhost", REDIS_PORT))
     own = {name: value for name, value in own.items() if name not in {"host", "port", "db"}}
-    return _Cluster(
+    return ClusterClient(
         startup_nodes=[ClusterNode(host, port) for host, port in address.hosts],
         socket_timeout=timeout_s,
         socket_connect_timeout=timeout_s,

@@ -22,7 +22,7 @@ from hub.errors import ConfigError
 from hub.keys import VENUE_WIDE, Keys, channel_name
 from hub.log import mask_url
 from hub.model import Status
-from hub.redisio import check, command_client, raise_if_cancelled
+from hub.redisio import check, command_client
 
 __all__ = ["Plan", "main", "make_plan"]
 
@@ -166,7 +166,6 @@ async def _watch_venues(plan: Plan, console: Console) -> None:
                 states = {venue: await _venue_state(client, keys, venue) for venue in sorted(waiting)}
             except (RedisError, OSError):
                 states = {venue: ("unknown", "Redis does not answer") for venue in sorted(waiting)}
-            raise_if_cancelled()
             for venue, (state, _) in states.items():
                 if state == "live":
                     waiting.discard(venue)

@@ -24,7 +24,7 @@ from hub.lease import Lease, new_holder
 from hub.model import Message
 from hub.publisher import Publisher
 from hub.publishing import publish_while, serve_report
-from hub.redisio import check, command_client, raise_if_cancelled
+from hub.redisio import check, command_client
 from hub.venues import ChannelReport, FeedReport
 
 __all__ = ["Consolidator"]
@@ -58,6 +58,12 @@ class Consolidator:
 
     def publish(self, message: Message) -> None:
         self.publisher.publish(message)
+
+    def withdraw(self, kind: str, symbol: str) -> None:
+        self.publisher.withdraw(kind, symbol)
+
+    def withdraw(self, kind: str, symbol: str) -> None:
+        self.publisher.withdraw(kind, symbol)
 
     def retire(self, kind: str, symbol: str) -> None:
         self.publisher.retire(kind, symbol)
@@ -123,7 +129,6 @@ class Consolidator:
                 await self.lease.renew(self.publisher.epoch, msgspec.json.encode(self.reported))
             except (RedisError, OSError) as error:
                 log.warning("pulse missed venue=%s error=%s", ALL_VENUES, error)
-            raise_if_cancelled()
             await asyncio.sleep(PULSE_S)
 
     async def _tick(self) -> None:

@@ -1,8 +1,7 @@
 """What is cancelled while a command to Redis is on its way ends all the same."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any
+from collections.abc import AsyncIterator
 
 import pytest
 
@@ -13,26 +12,7 @@ from hub.keys import Keys
 from hub.publisher import Publisher
 from hub.reader import Reader
 from hub.redisio import command_client
-
-#: A command takes fewer turns of the event loop; a loop is cancelled in each of them.
-TURNS = 12
-
-
-async def ends(begin: Callable[[], Awaitable[Any]], connected: Callable[[], Awaitable[Any]]) -> None:
-    async def again() -> None:
-        await begin()
-        await asyncio.Event().wait()
-
-    for turns in range(1, TURNS):
-        await connected()  # a command that is cancelled costs its connection
-        task = asyncio.ensure_future(again())
-        for _ in range(turns):
-            await asyncio.sleep(0)
-        task.cancel()
-        done, _ = await asyncio.wait({task}, timeout=10)
-        task.cancel()
-        assert done, f"cancelled after {turns} turns of the loop it goes on"
-        assert task.cancelled()
+from tests.hub.cancelling import ends
 
 
 @pytest.fixture
