@@ -67,7 +67,8 @@ class Subscribe(Op, tag="subscribe"):
     """Subscribe to channels and patterns.
 
     `after`: continue behind these message ids; a map channel -> id, or one id where there is one channel. Given for a
-    pattern, it holds for its channels that are not subscribed yet; `0-0` is from the first event on. `max_rate`:
+    pattern, it holds for its channels that are not subscribed yet and have no id of their own in the map; `0-0` is from
+    the first event on. `max_rate`:
     messages per second and channel at most, the newest of what came; only for kinds of which the newest is enough
     (quote, depth, ticker, forming, mark). Subscribing again changes it; where several subscriptions of a client cover
     a channel, the highest rate holds. A message before a status that is about it may come before its time.

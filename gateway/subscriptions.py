@@ -209,7 +209,8 @@ class Subscriptions:
             subscriber.patterns = set()
         subscriber.patterns.add(pattern)
         self._patterns.setdefault(pattern, {})[subscriber] = None
-        self._add_matches(subscriber, pattern, names, op.id, errors, start)
+        after = op.after if isinstance(op.after, dict) else None
+        self._add_matches(subscriber, pattern, names, op.id, errors, start, after)
 
     def _readable(self, subscriber: Subscriber, names: list[str]) -> list[str]:
         grant = subscriber.grant
@@ -226,10 +227,17 @@ class Subscriptions:
         request: RequestId,
         errors: Errors,
         start: Start = None,
+        after: dict[str, object] | None = None,
     ) -> None:
+        """Add channels that `pattern` stands for; what `after` says of one of them goes before `start`."""
         for name in names:
             try:
-                self._add(subscriber, name, request, pattern, start)
+                own = place_of(after, name, single=False)
+            except RequestError as error:
+                errors.add(error, name)
+                continue
+            try:
+                self._add(subscriber, name, request, pattern, own or start)
             except RequestError as error:
                 # Every further one would fail as well: one error says so.
                 errors.add(error, pattern)
