@@ -13,9 +13,9 @@ from typing import Any
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from hub.embedded import free_port
 from hub.processes import die_with_parent
 from hub.redis_binary import Server, find_server
+from tests.ports import free_port
 
 __all__ = ["Node", "RedisCluster", "Sentinels", "cluster", "eventually", "sentinels"]
 
@@ -47,7 +47,7 @@ class Node:
         return bool(await self.call("PING"))
 
     async def call(self, *words: str | int) -> Any:
-        async with Redis(port=self.port, socket_timeout=5) as client:
+        async with Redis(port=self.port, socket_timeout=30) as client:
             return await client.execute_command(*words)  # type: ignore[no-untyped-call]
 
     def kill(self) -> None:
@@ -57,7 +57,7 @@ class Node:
             self.process = None
 
 
-async def eventually(condition: Callable[[], Any], timeout_s: float = 20.0) -> None:
+async def eventually(condition: Callable[[], Any], timeout_s: float = 30.0) -> None:
     """Wait until `condition()` is true; errors of Redis count as false."""
     end = time.monotonic() + timeout_s
     while True:

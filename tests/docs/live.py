@@ -15,12 +15,13 @@ from redis.asyncio import Redis
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
-from hub.embedded import EmbeddedRedis, free_port
+from hub.embedded import EmbeddedRedis
 from hub.instrument_store import InstrumentStore
 from hub.keys import Keys
 from hub.model import is_event
 from tests.e2e.stack import DEMO, ROOT, Part, Stack, until
 from tests.gateway.tokens import SECRET, mint
+from tests.ports import free_port
 
 __all__ = ["Hub", "running_hub"]
 

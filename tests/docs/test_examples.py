@@ -167,7 +167,7 @@ async def test_what_a_slow_reader_is_told(redis_url: str) -> None:
         lines: list[str] = []
         try:
             while True:
-                lines.append(f"< {await asyncio.wait_for(slow.recv(), 20)}")
+                lines.append(f"< {await asyncio.wait_for(slow.recv(), 30)}")
         except ConnectionClosed as error:
             assert error.rcvd is not None
             lines.append(f'< close {error.rcvd.code} "{error.rcvd.reason}"')

@@ -13,7 +13,7 @@ import aiohttp
 from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from hub.embedded import free_port
+from tests.ports import free_port
 
 __all__ = ["DEMO", "ROOT", "Part", "Stack", "until"]
 
@@ -22,7 +22,7 @@ DEMO = ROOT / "demo" / "binance"
 EXCHANGE_INFO = DEMO / "cryptofeed_2021-04-17" / "rest_exchangeInfo.json.gz"
 
 
-async def until(condition: Callable[[], Awaitable[object]], what: str, timeout_s: float = 20.0) -> None:
+async def until(condition: Callable[[], Awaitable[object]], what: str, timeout_s: float = 30.0) -> None:
     """Wait until `condition` gives something true; AssertionError naming `what` otherwise."""
     loop = asyncio.get_running_loop()
     end = loop.time() + timeout_s
@@ -49,7 +49,7 @@ class Part:
                 sys.executable, "-m", *self.arguments, cwd=ROOT, env=self.env, stdout=log, stderr=log
             )
 
-    async def end(self, signum: int = signal.SIGTERM, timeout_s: float = 10.0) -> int:
+    async def end(self, signum: int = signal.SIGTERM, timeout_s: float = 30.0) -> int:
         """Send `signum` and return the exit code; SIGKILL after `timeout_s`."""
         process = self.process
         assert process is not None

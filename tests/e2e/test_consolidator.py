@@ -2,9 +2,9 @@
 
 import asyncio
 import signal
-import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from websockets.asyncio.client import connect
 from hub.embedded import EmbeddedRedis
 from tests.e2e.recorded import log_of, newest
 from tests.e2e.stack import ROOT, Part, Stack, until
+from tests.ports import free_port
 
 SESSIONS = ROOT / "tests" / "data" / "sessions"
 SYMBOL = "ETH-USD"
@@ -93,28 +94,26 @@ async def test_a_feed_is_killed_and_comes_back(tmp_path: Path, redis_url: str) -
         await hub.venues(BOTH)
         async with connect(hub.kraken.ws, max_queue=None) as client:
             await client.send(msgspec.json.encode({"op": "subscribe", "channels": [QUOTE]}).decode())
-            killed = asyncio.get_running_loop().time()
             await hub.kraken_feed.end(signal.SIGKILL)
-            async with asyncio.timeout_at(killed + 10):
+            async with asyncio.timeout(30):
                 message: dict[str, Any] = {}
                 while message.get("venues") != ["coinbase"]:
                     message = msgspec.json.decode(await client.recv())
             assert message["bid_venue"] == message["ask_venue"] == "coinbase"
-        await hub.venues(["coinbase"], 10)
+        await hub.venues(["coinbase"])
         await hub.goes_on()
         status = await newest(hub.redis, f"status:all:{SYMBOL}")
         assert status["state"] == "live", "one venue is left"
-        await _rest_shows_it(hub)
+        await until(partial(_rest_shows_it, hub), "REST says the same")  # the gateway looks for itself
         await hub.kraken.feed(wait=False)
         await hub.venues(BOTH)
         await _candles_are_made(hub)
 
 
-async def _rest_shows_it(hub: Hub) -> None:
+async def _rest_shows_it(hub: Hub) -> bool:
     answer = msgspec.json.decode(await hub.kraken.get(f"{hub.kraken.rest}/v1/quotes/{SYMBOL}") or b"{}")
     states = {row["venue"]: row["state"] for row in answer["quotes"]}
-    assert states["all"] == "live"
-    assert states["kraken"] == "down"
+    return (states["all"], states["kraken"]) == ("live", "down")
 
 
 async def _candles_are_made(hub: Hub) -> None:
@@ -135,7 +134,7 @@ async def test_the_consolidator_is_killed_and_goes_on(tmp_path: Path, redis_url:
         before, epoch = position(await newest(hub.redis, QUOTE)), await hub.epoch()
         second = await hub.consolidator()
         assert second.process is not None
-        assert await asyncio.wait_for(second.process.wait(), 15) == 4, "one publisher is allowed"
+        assert await asyncio.wait_for(second.process.wait(), 30) == 4, "one publisher is allowed"
         assert "already published" in second.logged()
         await first.end(signal.SIGKILL)
 
@@ -143,13 +142,13 @@ async def test_the_consolidator_is_killed_and_goes_on(tmp_path: Path, redis_url:
             body = await hub.kraken.get(f"{hub.kraken.rest}/v1/quotes/{SYMBOL}?venue=all")
             return bool(body and msgspec.json.decode(body)["quotes"][0]["state"] == "down")
 
-        await until(down, "venue all is down", 10)
+        await until(down, "venue all is down")
         third = await hub.consolidator()
 
         async def newer() -> bool:
             return position(await newest(hub.redis, QUOTE)) > before and await hub.epoch() > epoch
 
-        await until(newer, "ids grow", 20)
+        await until(newer, "ids grow", 40)
         await hub.venues(BOTH)
         assert await third.end() == 0
         assert await hub.epoch() == 0, "the lease was given back"
@@ -171,7 +170,7 @@ async def test_redis_is_killed_and_comes_back(tmp_path: Path, wiped: bool) -> No
         async def recovered() -> bool:
             return await hub.epoch() > epoch
 
-        await until(recovered, "a new epoch", 20)
+        await until(recovered, "a new epoch", 40)
         await hub.venues(BOTH)
         await hub.goes_on()
         assert (await newest(hub.redis, QUOTE))["id"].startswith(f"{await hub.epoch()}-")
@@ -181,8 +180,7 @@ async def test_redis_is_killed_and_comes_back(tmp_path: Path, wiped: bool) -> No
 
 
 async def test_metrics(tmp_path: Path, redis_url: str) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     async with hub_on(redis_url, tmp_path) as hub:
         hub.kraken.env["TICKWIRE_METRICS__PORT"] = str(port)
         await hub.consolidator()

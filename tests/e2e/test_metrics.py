@@ -7,8 +7,8 @@ from pathlib import Path
 
 import aiohttp
 
-from hub.embedded import free_port
 from tests.e2e.stack import DEMO, ROOT, Stack, until
+from tests.ports import free_port
 
 DASHBOARD = ROOT / "deploy" / "grafana" / "dashboards" / "tickwire.json"
 ALERTS = ROOT / "deploy" / "prometheus" / "alerts.yml"

@@ -41,7 +41,7 @@ async def test_a_feed_survives_the_death_of_redis(tmp_path: Path, own_redis: Emb
         async def back() -> bool:
             return await hub.epoch() > epoch and await hub.books_live()
 
-        await until(back, "a new epoch with every book", 15)
+        await until(back, "a new epoch with every book", 30)
         venue_log = await log_of(hub.redis, "status:binance:*")
         assert any("new epoch: Redis came back as another run" in m["reason"] for m in venue_log)
         assert await hub.redis.sismember("md:channels", "trade:binance:BTC-USDT")
@@ -61,7 +61,7 @@ async def _follows_to_the_end(
         book = followed(await log_of(hub.redis, f"book:binance:{symbol}"))
         return trade.get("trade_id") == wanted[-1] and inner(book) == inner(expected)
 
-    await until(ended, f"{symbol}: the last trade, and the book of the whole session", 30)
+    await until(ended, f"{symbol}: the last trade, and the book of the whole session", 60)
     log = await log_of(hub.redis, f"trade:binance:{symbol}")
     ids = list(dict.fromkeys(m["trade_id"] for m in log))
     assert ids == (wanted[-len(ids) :] if wiped else wanted), "no trade is missing, before or after"

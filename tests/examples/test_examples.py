@@ -11,10 +11,10 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
-from hub.embedded import free_port
 from hub.model import Depth, Level, Quote
 from tests.e2e.stack import DEMO, ROOT, Stack, until
 from tests.gateway.kit import Feed, gateway_on, head, quote
+from tests.ports import free_port
 
 SESSION = DEMO / "cryptofeed_2021-04-04"
 

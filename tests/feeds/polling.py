@@ -98,7 +98,7 @@ class Polling:
         await asyncio.gather(self.task, return_exceptions=True)
         await self.rest.close()
 
-    async def until(self, condition: Callable[[], object], timeout_s: float = 20.0) -> None:
+    async def until(self, condition: Callable[[], object], timeout_s: float = 30.0) -> None:
         """Wait for `condition`; an error of the runner comes out here."""
         async with asyncio.timeout(timeout_s):
             while not condition():

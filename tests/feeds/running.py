@@ -139,7 +139,7 @@ class Running:
     def live(self) -> bool:
         return self.pipeline.books_live == self.pipeline.books_wanted
 
-    async def until(self, condition: Callable[[], object], timeout_s: float = 20.0) -> None:
+    async def until(self, condition: Callable[[], object], timeout_s: float = 30.0) -> None:
         """Wait for `condition`; an error of the runner comes out here."""
         async with asyncio.timeout(timeout_s):
             while not condition():
@@ -147,10 +147,11 @@ class Running:
                     self.task.result()
                 await asyncio.sleep(0.02)
 
-    async def finished(self, timeout_s: float = 40.0) -> None:
+    async def finished(self, timeout_s: float = 60.0) -> None:
         """Wait until the session was played, and what was on its way has come."""
         await self.until(lambda: all(track.done.is_set() for track in self.server.tracks), timeout_s)
-        count = -1
-        while count != len(self.heard.messages):
+        count, quiet = -1, 0
+        while quiet < 15:  # turns and not only time: on a busy machine time alone says nothing
+            quiet = quiet + 1 if count == len(self.heard.messages) else 0
             count = len(self.heard.messages)
-            await asyncio.sleep(0.3)
+            await asyncio.sleep(0.02)

@@ -21,11 +21,11 @@ from feeds import filling
 from feeds.backfill import backfill, order, span
 from feeds.filling import Tally, add_range, pages
 from hub.config import Settings
-from hub.embedded import free_port
 from hub.errors import ConfigError, FetchError, RequestError, UnknownInstrument, WireError
 from hub.history import Query, open_history
 from hub.keys import Keys, channel_name
 from tests.feeds.candle_venue import ROWS, CandleVenue, candle_venue, prices, too_many
+from tests.ports import free_port
 
 KEYS = Keys("md:")
 ROOT = Path(__file__).resolve().parents[2]

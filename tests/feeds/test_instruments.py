@@ -13,7 +13,6 @@ from websockets.asyncio.client import connect
 
 from feeds.instruments import Instruments
 from hub.config import InstrumentsSettings, RedisSettings, Settings, VenueSettings
-from hub.embedded import free_port
 from hub.errors import ConfigError, LeaseHeld
 from hub.instrument_store import InstrumentStore
 from hub.keys import Keys
@@ -21,6 +20,7 @@ from hub.model import Listing, decode
 from hub.redisio import command_client
 from tests.feeds.polling import KEY, Venue
 from tests.gateway.kit import gateway_on
+from tests.ports import free_port
 
 KEYS = Keys("md:")
 BASES = ("BTC", "ETH", "DOT", "SOL", "ADA", "XRP", "LTC", "BNB")
@@ -77,7 +77,7 @@ async def running(settings: Settings) -> AsyncIterator["asyncio.Task[None]"]:
         assert isinstance(outcome, asyncio.CancelledError), outcome
 
 
-async def until(condition: Callable[[], Any], timeout_s: float = 20.0) -> None:
+async def until(condition: Callable[[], Any], timeout_s: float = 30.0) -> None:
     async with asyncio.timeout(timeout_s):
         while not await condition():
             await asyncio.sleep(0.03)
@@ -113,7 +113,7 @@ async def test_listed_changed_delisted_over_redis_websocket_and_rest(redis_url: 
             venue.bases.remove("DOT")
             venue.statuses["ETH"] = "BREAK"
             told: dict[str, dict[str, Any]] = {}
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(30):
                 while len(told) < 3:
                     message = json.loads(await socket.recv())
                     if message["type"] == "listing":

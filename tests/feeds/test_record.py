@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,12 @@ async def record_whole(server: ReplayServer, symbols: Iterable[str], out: Path) 
     recording.cancel()
     await asyncio.gather(recording, return_exceptions=True)
     return Session(out)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(60):
+        while not condition():
+            await asyncio.sleep(0.02)
 
 
 def normalized(session: Session, instruments: Path | None = None) -> list[Json]:
@@ -109,7 +115,7 @@ async def test_a_recorded_session_prints_the_messages_of_the_original(
 
 async def test_what_a_session_holds(tmp_path: Path) -> None:
     async with ReplayServer("binance", [FIRST], speed=25) as server:
-        session = await record_from(server, ["BTC-USDT"], tmp_path / "recorded", 1.0)
+        session = await record_from(server, ["BTC-USDT"], tmp_path / "recorded", 3.0)
         frames = list(session.frames())
         resources = [adapter_of("binance").resource_of(body.url) for body in session.bodies]
         assert (frames[0].direction, frames[0].payload) == ("open", f"{server.ws_url}/stream".encode())
@@ -126,7 +132,7 @@ async def test_of_several_connections_each_frame_says_its_own(tmp_path: Path) ->
     original = ROOT / "tests" / "data" / "sessions" / "binance_futures" / "cryptofeed_2021-07-22"
     async with ReplayServer("binance_futures", [original], speed=10) as server:
         out, symbols = tmp_path / "recorded", ["SUSHI-USDT-PERP"]
-        await record("binance_futures", symbols, str(out), Settings(), server.ws_url, server.rest_url, 3.0)
+        await record("binance_futures", symbols, str(out), Settings(), server.ws_url, server.rest_url, 5.0)
     frames = list(Session(out).frames())
     opened = [frame.payload.decode() for frame in frames if frame.direction == "open"]
     assert len(opened) == 2
@@ -140,12 +146,29 @@ async def test_of_several_connections_each_frame_says_its_own(tmp_path: Path) ->
 
 
 async def test_a_closed_connection_is_opened_again(tmp_path: Path) -> None:
-    async with ReplayServer("binance", [FIRST], speed=25) as server:
-        recording = asyncio.create_task(record_from(server, ["BTC-USDT"], tmp_path / "recorded", 4.0))
-        await asyncio.sleep(1.0)
+    out = tmp_path / "recorded"
+    index = out / "rest_index.jsonl"
+
+    def snapshots_asked() -> int:
+        return index.read_text().count("/depth?") if index.exists() else 0
+
+    async with ReplayServer("binance", [FIRST], speed=5) as server:
+        track = server.tracks[0]
+
+        async def book_after(asked: int) -> None:
+            """Wait until the snapshot was recorded, and some changes after it."""
+            await until(lambda: snapshots_asked() == asked)
+            enough = track.position + 200
+            await until(lambda: track.position > enough)
+
+        recording = asyncio.create_task(record_from(server, ["BTC-USDT"], out, 100.0))
+        await book_after(1)
         server.limit(429, 1)
         server.disconnect()
-        session = await recording
+        await book_after(2)
+        recording.cancel()
+        await asyncio.gather(recording, return_exceptions=True)
+    session = Session(out)
     opened = [frame for frame in session.frames() if frame.direction == "open"]
     assert len(opened) == 2
     rows = normalized(session)
@@ -156,11 +179,14 @@ async def test_a_closed_connection_is_opened_again(tmp_path: Path) -> None:
 async def test_laps_are_recorded_as_one_stream(tmp_path: Path) -> None:
     short = cut(SECOND, tmp_path / "short", 20)
     async with ReplayServer(
-        "binance", [short], speed=20, loop=True, shift=True, pause_s=0.8, instruments=LISTING
+        "binance", [short], speed=20, loop=True, shift=True, pause_s=2.0, instruments=LISTING
     ) as server:
-        session = await record_from(server, ["DENT-USDT"], tmp_path / "recorded", 5.0)
-        laps = server.tracks[0].lap.number
-    assert laps >= 2
+        recording = asyncio.create_task(record_from(server, ["DENT-USDT"], tmp_path / "recorded", 100.0))
+        await until(lambda: server.tracks[0].lap.number == 2)
+        laps = 2
+        recording.cancel()
+        await asyncio.gather(recording, return_exceptions=True)
+    session = Session(tmp_path / "recorded")
     rows = normalized(session)
     numbers = [int(row["trade_id"]) for row in rows if row["type"] == "trade"]
     assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))

@@ -3,7 +3,6 @@
 import asyncio
 import gzip
 import logging
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -181,8 +180,7 @@ async def test_symbols_are_spread_over_connections(caplog: pytest.LogCaptureFixt
         assert set().union(*carried) == set(hub.symbols)
         assert all(len(connection.acked) == 8 for connection in hub.runner.connections)
         opened = sorted(connection.since for connection in hub.runner.connections)
-        gaps = [(later - earlier) / 1e9 for earlier, later in pairwise(opened)]
-        assert min(gaps) > 0.5 * runner.OPEN_GAP_S
+        assert (opened[-1] - opened[0]) / 1e9 > 2 * runner.OPEN_GAP_S
         await hub.until(lambda: any("ready 10/10" in record.message for record in caplog.records))
         assert any(record.message.startswith("ready") and "10/10" not in record.message for record in caplog.records)
 

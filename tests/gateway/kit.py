@@ -3,12 +3,13 @@
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 from redis.asyncio import Redis
 from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed
 
 from gateway.app import create_app
 from gateway.runtime import Runtime, runtime_of
@@ -16,16 +17,18 @@ from gateway.server import listen, serve
 from hub.book import OrderBook
 from hub.builder import MessageBuilder
 from hub.config import Settings, load
-from hub.embedded import free_port
 from hub.instrument_store import InstrumentStore
 from hub.instruments import Instrument
 from hub.keys import Keys
+from hub.link import pack
 from hub.model import Book, Level, Message, Quote, Status, Trade, encode
+from tests.ports import free_port
 
 __all__ = [
     "Feed",
     "Gateway",
     "book",
+    "eventually",
     "gateway_on",
     "gateway_settings",
     "messages",
@@ -40,6 +43,7 @@ __all__ = [
 VENUE = "binance"
 SYMBOL = "BTC-USDT"
 SNAPSHOT_EVERY = 20
+QUIET_TURNS = 10
 
 
 def head(venue: str, symbol: str) -> dict[str, Any]:
@@ -152,7 +156,18 @@ class Gateway:
         self.ws = f"ws://127.0.0.1:{port}/v1/ws"
 
     def connect(self, path: str = "", **options: Any) -> connect:
-        return connect(self.ws + path, compression=None, max_size=None, **options)
+        gateway = self
+
+        class Socket(ClientConnection):
+            settled = staticmethod(gateway.settled)
+
+        return connect(self.ws + path, compression=None, max_size=None, create_connection=Socket, **options)
+
+    async def settled(self) -> None:
+        """Wait until the bus has heard everything that was published, where there is a Redis to ask."""
+        with suppress(ConnectionError, TimeoutError):
+            async with asyncio.timeout(5):
+                await self.runtime.bus.call(pack("PING"))
 
     async def get(self, path: str, **headers: str) -> tuple[int, Any]:
         """Return status and decoded body of a GET."""
@@ -165,7 +180,7 @@ class Gateway:
         try:
             more = "".join(f"{name.replace('_', '-')}: {value}\r\n" for name, value in headers.items())
             writer.write(f"{method} {path} HTTP/1.1\r\nHost: t\r\nConnection: close\r\n{more}\r\n".encode())
-            head, _, body = (await asyncio.wait_for(reader.read(), 20)).partition(b"\r\n\r\n")
+            head, _, body = (await asyncio.wait_for(reader.read(), 30)).partition(b"\r\n\r\n")
         finally:
             writer.close()
             await writer.wait_closed()
@@ -196,7 +211,7 @@ async def gateway_on(redis_url: str, **overrides: Any) -> AsyncIterator[Gateway]
     runtime = runtime_of(app)
     task = asyncio.create_task(serve(app, listen(settings.gateway), freeze=False))
     try:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while not runtime.healthy and not task.done():
                 await asyncio.sleep(0.01)
         if task.done():
@@ -216,16 +231,40 @@ def gateway_settings(redis_url: str, **overrides: Any) -> Settings:
 
 
 async def messages(socket: ClientConnection, quiet_s: float = 0.3) -> list[dict[str, Any]]:
-    """Return what arrives until nothing does for `quiet_s`."""
-    found = []
-    try:
-        while True:
-            found.append(json.loads(await asyncio.wait_for(socket.recv(), quiet_s)))
-    except TimeoutError:
-        return found
+    """Return what arrives until nothing does for `quiet_s`.
+
+    On a busy machine time alone says nothing: within it Redis, gateway and client each have to have had several turns.
+    """
+    found: list[dict[str, Any]] = []
+    quiet = 0
+    while quiet < QUIET_TURNS:
+        try:
+            found.append(json.loads(await asyncio.wait_for(socket.recv(), quiet_s / QUIET_TURNS)))
+            quiet = 0
+        except TimeoutError:
+            quiet += 1
+            await _turn(socket)
+    return found
 
 
-async def until(socket: ClientConnection, kind: str, timeout_s: float = 20.0, **fields: Any) -> dict[str, Any]:
+async def _turn(socket: ClientConnection) -> None:
+    """Wait until everything that was published has come to the gateway, and from there to the socket's queue."""
+    settled = getattr(socket, "settled", None)
+    if settled is not None:
+        await settled()
+    with suppress(ConnectionClosed, TimeoutError):  # who reads next is told that it is closed
+        async with asyncio.timeout(5):
+            await (await socket.ping())
+
+
+async def eventually(condition: Callable[[], object], timeout_s: float = 30.0) -> None:
+    """Wait until `condition()` is true."""
+    async with asyncio.timeout(timeout_s):
+        while not condition():
+            await asyncio.sleep(0.005)
+
+
+async def until(socket: ClientConnection, kind: str, timeout_s: float = 30.0, **fields: Any) -> dict[str, Any]:
     """Return the first message of a type with these fields."""
     async with asyncio.timeout(timeout_s):
         while True:

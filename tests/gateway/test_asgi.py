@@ -12,7 +12,7 @@ from litestar import Litestar
 from gateway.app import create_app
 from gateway.asgi import HIGH_WATER
 from gateway.runtime import runtime_of
-from tests.gateway.kit import Feed, gateway_settings, quote, trade
+from tests.gateway.kit import Feed, eventually, gateway_settings, quote, trade
 
 QUOTE = "quote:binance:BTC-USDT"
 TRADE = "trade:binance:BTC-USDT"
@@ -35,7 +35,7 @@ class Socket:
         self.inbox.put_nowait({"type": "websocket.receive", "text": text, "bytes": None})
 
     async def next(self) -> dict[str, Any]:
-        return await asyncio.wait_for(self.outbox.get(), 5)
+        return await asyncio.wait_for(self.outbox.get(), 30)
 
     async def text(self) -> str:
         message = await self.next()
@@ -61,7 +61,7 @@ async def connected(app: Litestar, path: str = "/v1/ws", query: bytes = b"") -> 
     yield socket
     socket.gate.set()
     socket.inbox.put_nowait({"type": "websocket.disconnect", "code": 1000})
-    await asyncio.wait_for(task, 5)
+    await asyncio.wait_for(task, 30)
 
 
 @asynccontextmanager
@@ -115,8 +115,7 @@ async def test_slow_readers_are_held_as_on_a_socket(feed: Feed, app: Litestar) -
             number += 1
             (payload,) = await feed.publish(quote(float(number)))
             size += len(payload)
-        await asyncio.sleep(0.2)
-        assert clients.held == 1
+        await eventually(lambda: clients.held == 1)
         socket.gate.set()
         kinds = set()
         while (message := await socket.json()).get("bid") != float(number):

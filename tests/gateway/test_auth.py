@@ -11,7 +11,7 @@ import pytest
 from hub.admission import Admission
 from hub.embedded import EmbeddedRedis
 from hub.keys import Keys
-from tests.gateway.kit import Feed, Gateway, gateway_on, messages, quote, subscribe, trade, until
+from tests.gateway.kit import Feed, Gateway, eventually, gateway_on, messages, quote, subscribe, trade, until
 from tests.gateway.tokens import SECRET, bearer, closing, mint, refused
 
 QUOTE = "quote:binance:BTC-USDT"
@@ -56,7 +56,7 @@ async def test_as_the_first_message_with_more_behind_it(feed: Feed, guarded: Gat
         await subscribe(socket, QUOTE, id=2)
         told = json.loads(await socket.recv())
         assert (told["type"], told["id"], told["sub"]) == ("auth", 1, "bot-7")
-        assert abs(told["exp"] - time.time() - 3600) < 5
+        assert abs(told["exp"] - time.time() - 3600) < 60
         assert (await until(socket, "quote"))["bid"] == 3.0
 
 
@@ -164,7 +164,7 @@ async def test_patterns_stand_for_what_the_token_covers(redis_url: str, feed: Fe
     await feed.publish(quote(), quote(symbol="ETH-USDT"))
     async with Feed(redis_url, "kraken") as other, guarded.connect(**bearer(mint("quote:binance:*"))) as socket:
         await other.publish(quote(venue="kraken"))
-        await asyncio.sleep(0.2)
+        await eventually(lambda: "quote:kraken:BTC-USDT" in guarded.runtime.directory.names)
         await subscribe(socket, "quote:*:BTC-USDT", "trade:*:*", "quote:kraken:*")
         found = await messages(socket)
         assert [m["channel"] for m in found if m["type"] == "error"] == ["trade:*:*", "quote:kraken:*"]
@@ -189,13 +189,14 @@ async def test_limits_of_a_token(feed: Feed, guarded: Gateway) -> None:
             assert (await closing(third))[0] == 1013
         await subscribe(socket, *(f"quote:binance:S{n}" for n in range(3)))
         assert [m["code"] for m in await messages(socket) if m["type"] == "error"] == ["too_many_subscriptions"]
+        began = time.monotonic()
         for _ in range(40):
             await socket.send('{"op":"ping"}')
         closed, found = await closing(socket)
         assert closed == 4429
-        assert sum(m["type"] == "pong" for m in found) <= 10
+        assert sum(m["type"] == "pong" for m in found) <= 10 + time.monotonic() - began
         assert any(m.get("code") == "too_many_messages" for m in found)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while True:  # the slots come back at once
             try:
                 async with guarded.connect(**bearer(token)):
@@ -235,7 +236,7 @@ async def test_rest_is_guarded_likewise(feed: Feed, guarded: Gateway) -> None:
 
 
 async def test_expiry_closes_a_live_socket(feed: Feed, guarded: Gateway) -> None:
-    async with guarded.connect(**bearer(mint(ttl=2))) as socket:
+    async with guarded.connect(**bearer(mint(ttl=4))) as socket:
         await subscribe(socket, QUOTE)
         code, found = await closing(socket)
         assert code == 4401
@@ -244,14 +245,14 @@ async def test_expiry_closes_a_live_socket(feed: Feed, guarded: Gateway) -> None
 
 
 async def test_renewal_in_place_goes_on_without_a_hole(feed: Feed, guarded: Gateway) -> None:
-    async with guarded.connect(**bearer(mint(ttl=2))) as socket:
+    async with guarded.connect(**bearer(mint(ttl=4))) as socket:
         await subscribe(socket, TRADE)
         await until(socket, "ack")
         await auth(socket, mint(), id=9)
         await until(socket, "auth", id=9)
-        for number in range(1, 31):
+        for number in range(1, 31):  # beyond the end of the first token
             await feed.publish(trade(number))
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(0.15)
         found = await messages(socket)
         assert [m["trade_id"] for m in found] == [str(n) for n in range(1, 31)]
 
@@ -293,7 +294,7 @@ async def test_revoked_tokens_are_refused_and_their_sockets_closed(redis_url: st
         await other.send('{"op":"ping"}')
         await until(other, "pong")
     await admission.revoke("gone", time.time() - 1)
-    await admission.revoke("last", time.time() + 1)
+    await admission.revoke("last", time.time() + 60)
     assert await admission.revoked(["bad", "gone", "good", "last"]) == {"bad", "last"}, "old ones are forgotten"
     await admission.close()
 
@@ -313,3 +314,16 @@ async def test_while_redis_is_away_nobody_new_comes_in_and_nobody_is_thrown_out(
             await until(socket, "pong")
     finally:
         await server.stop()
+
+
+async def test_who_has_not_said_who_it_is_takes_no_slot(redis_url: str, feed: Feed) -> None:
+    async with gateway_on(redis_url, auth={"secret": SECRET}, limits={"connections_per_subject": 1}) as gateway:
+        async with gateway.connect() as silent, gateway.connect() as other:
+            for number in range(3):
+                async with gateway.connect() as socket:
+                    await socket.send(json.dumps({"op": "auth", "token": mint(sub=f"bot {number}")}))
+                    assert (await until(socket, "auth"))["sub"] == f"bot {number}"
+            for socket in (silent, other):
+                await socket.send(json.dumps({"op": "auth", "token": mint(sub="one")}))
+            assert (await until(silent, "auth"))["sub"] == "one"
+            assert (await until(other, "error"))["code"] == "too_many_connections"

@@ -27,7 +27,7 @@ async def received(socket: ClientConnection, count: int) -> list[Any]:
     """Return so many messages, each msgpack in a binary frame."""
     found = []
     for _ in range(count):
-        message = await asyncio.wait_for(socket.recv(), 5)
+        message = await asyncio.wait_for(socket.recv(), 30)
         assert isinstance(message, bytes)
         found.append(unpack(message))
     return found
@@ -145,12 +145,12 @@ async def test_compressed_messages(redis_url: str, feed: Feed, path: str, bits: 
             assert "local_no_context_takeover=True" in repr(extension)
             await socket.send(json.dumps({"op": "subscribe", "channels": ["book:binance:BTC-USDT"], "id": "x" * 100}))
             read: Any = unpack if path else json.loads
-            found = [read(await asyncio.wait_for(socket.recv(), 5)) for _ in range(2)]
+            found = [read(await asyncio.wait_for(socket.recv(), 30)) for _ in range(2)]
             assert found[0]["id"] == "x" * 100
             assert found[1] == json.loads(stored)
             for number in range(20):
                 (payload,) = await feed.publish(book([(float(number + 1), 2.0)], []))
-                assert read(await asyncio.wait_for(socket.recv(), 5)) == json.loads(payload)
+                assert read(await asyncio.wait_for(socket.recv(), 30)) == json.loads(payload)
         async with gateway.connect(path) as plain:
             assert plain.protocol.extensions == []
             await subscribe(plain, "book:binance:BTC-USDT")

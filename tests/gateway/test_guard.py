@@ -1,6 +1,7 @@
 """Before anything is served: rates, origins, cross-origin answers, and secrets that stay secret."""
 
 import asyncio
+import json
 import logging
 from typing import Any
 
@@ -131,7 +132,7 @@ async def handshake(gateway: Gateway, headers: dict[str, str]) -> bytes:
              "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==", **headers}  # fmt: skip
     head = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
     writer.write(f"GET /v1/ws HTTP/1.1\r\n{head}\r\n".encode())
-    answer = await asyncio.wait_for(reader.readline(), 5)
+    answer = await asyncio.wait_for(reader.readline(), 30)
     writer.close()
     return answer
 
@@ -256,3 +257,18 @@ def test_with_tokens_the_gateway_may_listen_on_any_address() -> None:
         refuse_remote(GatewaySettings(host="0.0.0.0", auth=settings))
     with pytest.raises(ConfigError, match=r"gateway\.auth"):
         refuse_remote(GatewaySettings(host="0.0.0.0"))
+
+
+@pytest.mark.parametrize("origin", ["http://[::1", "http://[bad]:1", "null", "http://"])
+@pytest.mark.parametrize("host", ["[bad", "", "127.0.0.1"])
+async def test_an_origin_that_is_none_is_refused(redis_url: str, feed: Feed, origin: str, host: str) -> None:
+    async with gateway_on(redis_url, auth={"secret": SECRET}) as gateway:
+        reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
+        writer.write(
+            f"GET /v1/ws HTTP/1.1\r\nHost: {host}\r\nOrigin: {origin}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n".encode()
+        )
+        head, _, body = (await asyncio.wait_for(reader.read(), 20)).partition(b"\r\n\r\n")
+        writer.close()
+    assert head.startswith(b"HTTP/1.1 403 ")
+    assert json.loads(body)["code"] == "bad_origin"

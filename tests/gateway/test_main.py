@@ -15,9 +15,10 @@ from websockets.exceptions import ConnectionClosed
 
 from gateway.server import refuse_remote
 from hub.config import GatewaySettings
-from hub.embedded import EmbeddedRedis, free_port
+from hub.embedded import EmbeddedRedis
 from hub.errors import ConfigError
 from tests.gateway.kit import Feed, quote, subscribe, until
+from tests.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -28,7 +29,7 @@ async def run(*arguments: str, **env: str) -> tuple[int, str]:
         sys.executable, "-m", "gateway", *arguments, cwd=ROOT, env={**os.environ, "TICKWIRE_CONFIG": os.devnull, **env},
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
     )  # fmt: skip
-    out, _ = await asyncio.wait_for(process.communicate(), 20)
+    out, _ = await asyncio.wait_for(process.communicate(), 30)
     assert process.returncode is not None
     return process.returncode, out.decode()
 
@@ -40,7 +41,7 @@ async def running(port: int, redis_url: str) -> AsyncIterator[asyncio.subprocess
         env={**os.environ, "TICKWIRE_CONFIG": os.devnull}, stderr=asyncio.subprocess.DEVNULL,
     )  # fmt: skip
     try:
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(30):
             while True:
                 try:
                     _, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -112,10 +113,10 @@ async def test_sigterm_parts_from_clients_and_ends_in_time(redis_url: str, feed:
             process.send_signal(signal.SIGTERM)
             with pytest.raises(ConnectionClosed) as closed:
                 while True:
-                    await asyncio.wait_for(client.recv(), 20)
+                    await asyncio.wait_for(client.recv(), 30)
             assert closed.value.rcvd is not None
             assert closed.value.rcvd.code == 1012
-            assert await asyncio.wait_for(process.wait(), 20) == 0
+            assert await asyncio.wait_for(process.wait(), 30) == 0
             mute.transport.abort()
 
 

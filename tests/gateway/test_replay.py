@@ -17,7 +17,19 @@ from hypothesis import strategies as st
 from gateway.replays import CHANNELS_MAX, REPLAYS_MAX
 from hub.embedded import EmbeddedRedis
 from hub.model import Message
-from tests.gateway.kit import Feed, Gateway, book, gateway_on, messages, quote, status, subscribe, trade, until
+from tests.gateway.kit import (
+    Feed,
+    Gateway,
+    book,
+    eventually,
+    gateway_on,
+    messages,
+    quote,
+    status,
+    subscribe,
+    trade,
+    until,
+)
 from tests.gateway.test_slow import stalled
 from tests.gateway.tokens import SECRET, bearer, mint, refused
 
@@ -39,12 +51,6 @@ def seqs(found: list[dict[str, Any]], kind: str = "trade") -> list[int]:
 
 def kinds(found: list[dict[str, Any]]) -> list[str]:
     return [m["type"] for m in found]
-
-
-async def eventually(condition: Any, timeout_s: float = 20.0) -> None:
-    async with asyncio.timeout(timeout_s):
-        while not condition():
-            await asyncio.sleep(0.01)
 
 
 async def up_to_live(socket: Any, *channels: str, timeout_s: float = 30.0) -> list[dict[str, Any]]:
@@ -255,7 +261,7 @@ async def test_as_msgpack(feed: Feed, gateway: Gateway) -> None:
     async with gateway.connect(f"/BTC-USDT?kinds=trade&venues=binance&format=msgpack&since={BEGIN + 2}") as socket:
         found: list[Any] = []
         while not found or found[-1]["type"] != "live":
-            found.append(msgspec.msgpack.decode(await asyncio.wait_for(socket.recv(decode=False), 10)))
+            found.append(msgspec.msgpack.decode(await asyncio.wait_for(socket.recv(decode=False), 30)))
         assert seqs(found) == [2, 3]
 
 
@@ -341,7 +347,7 @@ async def _replay_while_publishing(feed: Feed, gateway: Gateway, randoms: random
                 live: set[str] = set()
                 channels = {TRADE, eth} if names != [TRADE] else {TRADE}
                 while live != channels or randoms.random() > 0.02:
-                    message = json.loads(await asyncio.wait_for(socket.recv(), 20))
+                    message = json.loads(await asyncio.wait_for(socket.recv(), 30))
                     if message["type"] == "trade":
                         name = f"trade:binance:{message['symbol']}"
                         seq = int(message["id"].split("-")[1])

@@ -1,6 +1,5 @@
 """REST over a real socket: each resource, its states, pages, and problem bodies."""
 
-import asyncio
 import json
 import time
 from typing import Any
@@ -14,7 +13,7 @@ from hub.instruments import Instrument
 from hub.keys import Channel
 from hub.model import CANDLE_TYPES, Ticker
 from hub.venues import ChannelReport, FeedReport
-from tests.gateway.kit import SYMBOL, VENUE, Feed, Gateway, book, head, quote, status, trade
+from tests.gateway.kit import SYMBOL, VENUE, Feed, Gateway, book, eventually, head, quote, status, trade
 
 MINUTE = 60_000
 
@@ -30,7 +29,7 @@ async def test_quotes_of_one_symbol(feed: Feed, gateway: Gateway, redis_url: str
     await feed.publish(quote(1.0), quote(2.0))
     async with Feed(redis_url, "kraken") as kraken:
         await kraken.publish(quote(3.0, venue="kraken"))
-        await asyncio.sleep(0.2)
+        await eventually(lambda: "quote:kraken:BTC-USDT" in gateway.runtime.directory.names)
         code, body = await gateway.get("/v1/quotes/BTC-USDT")
     assert code == 200
     assert [(q["venue"], q["bid"], q["state"]) for q in body["quotes"]] == [
@@ -39,7 +38,7 @@ async def test_quotes_of_one_symbol(feed: Feed, gateway: Gateway, redis_url: str
     ]
     first = body["quotes"][0]
     assert first["id"] == f"{feed.builder.epoch}-2"
-    assert 0 <= first["age_ms"] < 5000
+    assert 0 <= first["age_ms"] < 60_000
     _, only = await gateway.get("/v1/quotes/BTC-USDT?venue=kraken")
     assert [q["venue"] for q in only["quotes"]] == ["kraken"]
 

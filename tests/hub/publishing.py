@@ -73,7 +73,7 @@ class Rig:
         found: Payload | None = None if value is None else json.loads(value)
         return found
 
-    async def drained(self, timeout_s: float = 10.0) -> None:
+    async def drained(self, timeout_s: float = 30.0) -> None:
         assert await self.publisher.drain(timeout_s), "not everything was confirmed"
 
 
@@ -140,13 +140,13 @@ class Listener:
 
     async def heard(self, count: int) -> None:
         """Wait until so many messages came."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while len(self.order) < count:
                 await asyncio.sleep(0.01)
 
     async def beyond(self, position: Position) -> None:
         """Wait until a message after `position` came."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while not self.order or parse_position(ids(self.order[-1:])[0]) <= position:
                 await asyncio.sleep(0.01)
 

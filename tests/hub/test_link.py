@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
-from hub.embedded import EmbeddedRedis, free_port
+from hub.embedded import EmbeddedRedis
 from hub.errors import RedisUnavailable
 from hub.link import Link, Push, RedisReplyError, pack
+from tests.ports import free_port
 
 
 async def test_replies_come_in_order_and_errors_are_values(redis_url: str) -> None:
@@ -20,7 +21,7 @@ async def test_replies_come_in_order_and_errors_are_values(redis_url: str) -> No
     assert (replies[0], replies[2], replies[3]) == (b"OK", b"v", None)
     assert isinstance(replies[1], RedisReplyError)
     link.close()
-    await asyncio.wait_for(link.closed, 2)
+    await asyncio.wait_for(link.closed, 30)
     with pytest.raises(ConnectionError):
         await link.call([pack("PING")])
 
@@ -71,7 +72,7 @@ async def test_waiting_replies_fail_when_the_link_breaks(tmp_path: Path) -> None
         await asyncio.sleep(0.1)
         await server.kill()
         with pytest.raises(ConnectionError):
-            await asyncio.wait_for(waiting, 2)
+            await asyncio.wait_for(waiting, 30)
         assert link.closed.done()
 
 
@@ -107,7 +108,7 @@ async def answering(answer: bytes) -> AsyncIterator[str]:
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     yield f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    await asyncio.wait_for(ended.wait(), 5)
+    await asyncio.wait_for(ended.wait(), 30)
     server.close()
     await server.wait_closed()
 
@@ -121,4 +122,4 @@ async def test_a_server_that_says_nothing_is_given_up() -> None:
 async def test_bytes_that_are_no_resp_end_the_link() -> None:
     async with answering(b"HTTP/1.1 400 Bad Request\r\n\r\n") as url:
         with pytest.raises(RedisUnavailable):
-            await Link.connect(url, timeout_s=2)
+            await Link.connect(url, timeout_s=30)

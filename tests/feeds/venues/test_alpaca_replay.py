@@ -44,7 +44,7 @@ async def told(socket: ClientConnection) -> Any:
 async def events_of(socket: ClientConnection, count: int) -> list[Event | Fetch]:
     adapter, events = Alpaca([BTC]), list[Event | Fetch]()
     while sum(isinstance(event, Trade) for event in events) < count:
-        payload = await asyncio.wait_for(socket.recv(decode=False), 20)
+        payload = await asyncio.wait_for(socket.recv(decode=False), 30)
         events += [event for event in adapter.receive(payload, 1) if isinstance(event, Trade | BookUpdate)]
     return events
 
@@ -86,12 +86,12 @@ async def test_one_connection_a_path_and_key(tmp_path: Path) -> None:
             assert (await entered(first))["msg"] == "authenticated"
             async with connect(url) as second:
                 assert (await entered(second))["code"] == 406
-                await asyncio.wait_for(second.wait_closed(), 10)
+                await asyncio.wait_for(second.wait_closed(), 30)
             async with connect(server.ws_url + "/v2/iex") as elsewhere:
                 assert (await entered(elsewhere))["msg"] == "authenticated"
             await first.send(json.dumps(SUBSCRIBE))
             assert (await told(first))["T"] == "subscription"
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while len(server.clients):
                 await asyncio.sleep(0.02)
         async with connect(url) as next_one:
@@ -117,6 +117,6 @@ async def test_who_is_not_let_in_tries_anew(tmp_path: Path, monkeypatch: pytest.
     async with occupied(tmp_path) as url:
         adapter = Alpaca([BTC], credentials=("a", "b"))
         made = Connection(adapter, url, [Subscription("trade", BTC)], pipeline, lambda *_: None, 1)
-        reason = await asyncio.wait_for(made.run(), 20)
+        reason = await asyncio.wait_for(made.run(), 30)
     assert reason == "the venue refused the login: 406 connection limit exceeded"
     assert not made.settled

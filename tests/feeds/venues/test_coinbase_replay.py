@@ -136,4 +136,4 @@ async def test_laps_move_times_and_numbers_and_leave_no_hole() -> None:
 async def test_refusals(request_: str, expected: dict[str, str]) -> None:
     async with ReplayServer("coinbase", [ADVANCED]) as server, connect(server.ws_url) as socket:
         await socket.send(request_)
-        assert json.loads(await asyncio.wait_for(socket.recv(), 5)) == {"type": "error", **expected}
+        assert json.loads(await asyncio.wait_for(socket.recv(), 30)) == {"type": "error", **expected}

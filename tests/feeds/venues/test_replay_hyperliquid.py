@@ -58,7 +58,7 @@ async def test_requests_and_their_answers() -> None:
 async def test_a_subscription_begins_with_what_is_newest() -> None:
     async with ReplayServer("hyperliquid", [SESSION], speed=50) as server:
         server.play()
-        await asyncio.wait_for(server.finished(), 10)
+        await asyncio.wait_for(server.finished(), 30)
         recorded = [json.loads(row["raw"]) for row in rows_of(SESSION)]
         trades = [trade for frame in recorded if frame["channel"] == "trades" for trade in frame["data"]]
         async with connect(server.ws_url + "/ws") as socket:

@@ -16,12 +16,13 @@ from msgspec.structs import replace
 
 from hub.archive.process import Archive
 from hub.config import ArchiveSettings, PublisherSettings, RedisSettings, Settings
-from hub.embedded import EmbeddedRedis, free_port
+from hub.embedded import EmbeddedRedis
 from hub.errors import ConfigError
 from hub.history import SortedSets
 from hub.keys import Keys
 from hub.position import parse_position
 from tests.hub.publishing import KEYS, Rig, rig, snapshot, status, trade, update
+from tests.ports import free_port
 from tests.servers import eventually
 
 TRADES = "trade:venue:A-B"

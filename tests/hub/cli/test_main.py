@@ -12,7 +12,8 @@ import pytest
 from feeds.registry import VENUES as REGISTERED
 from hub.cli.console import Console
 from hub.cli.main import COMMANDS, VENUES, main
-from hub.embedded import EmbeddedRedis, free_port
+from hub.embedded import EmbeddedRedis
+from tests.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[3]
 

@@ -16,9 +16,10 @@ from aiohttp import web
 from rich.console import Console
 
 from hub.cli.query import COLUMNS, fitting, number, table
-from hub.embedded import EmbeddedRedis, free_port
+from hub.embedded import EmbeddedRedis
 from tests.gateway.kit import Feed, Gateway, book, gateway_on, quote, status, trade
 from tests.gateway.tokens import SECRET, mint
+from tests.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[3]
 

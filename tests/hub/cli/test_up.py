@@ -19,15 +19,16 @@ from hub import config
 from hub.cli import demo, up
 from hub.cli.console import Console
 from hub.cli.parts import DEFAULT_VENUES
-from hub.cli.supervisor import Part, Supervisor
+from hub.cli.supervisor import STOP_BUDGET_S, Part, Supervisor
 from hub.config import Settings
-from hub.embedded import EmbeddedRedis, free_port
+from hub.embedded import EmbeddedRedis
 from hub.errors import ConfigError, RedisUnavailable
 from hub.keys import Keys
 from hub.model import Status, encode
 
 # A stand-in for a part: writes what happens to it into a file that all parts share.
 from tests.pids import alive
+from tests.ports import free_port
 
 STAND_IN = """
 import os, signal, sys, time
@@ -73,7 +74,7 @@ class Journal:
         return [int(line.rpartition(" ")[2]) for line in self.text().splitlines()]
 
     async def wait_for(self, text: str, times: int = 1) -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while self.text().count(text) < times:
                 await asyncio.sleep(0.02)
 
@@ -120,7 +121,8 @@ async def test_a_part_that_does_not_stop_is_killed_and_all_is_over_within_5_s(jo
         supervisor.stop()
 
     assert await supervisor.run(when_ready) == 0
-    assert time.monotonic() - asked[0] < 5
+    assert STOP_BUDGET_S < 5
+    assert time.monotonic() - asked[0] < 2.5 * STOP_BUDGET_S, "one budget for all three, not one for each"
     assert not any(map(alive, journal.pids()))
     assert journal.events()[-1] == "redis stopped"
     assert "stubborn-2 did not stop in time and is killed" in output.getvalue()
@@ -133,7 +135,7 @@ async def test_a_second_request_to_stop_ends_at_once(journal: Journal) -> None:
         supervisor.stop()
         asyncio.get_running_loop().call_later(0.2, supervisor.stop)
 
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         assert await supervisor.run(when_ready) == 0
     assert not any(map(alive, journal.pids()))
 
@@ -169,7 +171,7 @@ async def test_restarts_wait_longer_each_time(journal: Journal) -> None:
 async def test_a_part_that_cannot_start_ends_everything(journal: Journal, code: int) -> None:
     output = io.StringIO()
     supervisor = Supervisor([journal.part("redis", 0), journal.part("feed", 1, str(code))], Console(output))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         assert await supervisor.run() == code
     assert f"feed cannot start (exit code {code}); its message is above" in output.getvalue()
     assert journal.events() == ["redis started", "feed started", "redis stopped"]
@@ -184,7 +186,7 @@ async def test_after_a_restart_such_a_code_is_not_final(journal: Journal) -> Non
     supervisor = Supervisor([part], Console(output))
 
     async def when_ready() -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while "exit code 4" not in output.getvalue():
                 await asyncio.sleep(0.02)
         supervisor.stop()
@@ -199,7 +201,7 @@ async def test_a_line_of_any_length_does_not_stop_the_output(journal: Journal) -
     supervisor = Supervisor([Part(name="feed", argv=[sys.executable, "-uc", code], stage=0)], Console(output))
 
     async def when_ready() -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while "feed | after\n" not in output.getvalue():
                 await asyncio.sleep(0.02)
         supervisor.stop()
@@ -211,7 +213,7 @@ async def test_a_line_of_any_length_does_not_stop_the_output(journal: Journal) -
 DRIVER = """
 import asyncio, sys
 from hub.cli.console import Console
-from hub.cli.supervisor import Part, Supervisor
+from hub.cli.supervisor import STOP_BUDGET_S, Part, Supervisor
 part, journal = sys.argv[1:]
 parts = [
     Part(name="redis", argv=[sys.executable, "-m", "hub.embedded"], stage=0),
@@ -236,7 +238,7 @@ async def supervised(tmp_path: Path, journal: Journal) -> tuple["subprocess.Pope
     )
     await journal.wait_for("feed started")
     pid_file = tmp_path / "redis" / "redis.pid"
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while not (pid_file.exists() and pid_file.read_text().strip()):
             await asyncio.sleep(0.02)
     return driver, [child.pid for child in psutil.Process(driver.pid).children(recursive=True)]
@@ -247,8 +249,8 @@ async def test_no_process_is_left(tmp_path: Path, journal: Journal, signum: sign
     driver, pids = await supervised(tmp_path, journal)
     assert len(pids) == 3
     driver.send_signal(signum)
-    driver.wait(timeout=5)
-    async with asyncio.timeout(5):
+    driver.wait(timeout=30)
+    async with asyncio.timeout(30):
         while any(map(alive, pids)):
             await asyncio.sleep(0.02)
     assert driver.returncode == (-signal.SIGKILL if signum == signal.SIGKILL else 0)
@@ -314,7 +316,7 @@ def run_up(cwd: Path, **env: str) -> "subprocess.CompletedProcess[str]":
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[3]), **env},
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=60,
     )
 
 
@@ -349,7 +351,7 @@ async def test_when_no_venue_is_reached_it_says_so_and_later_that_one_is(
     monkeypatch.setattr(up, "WATCH_S", 0.05)
     output = io.StringIO()
     watch = asyncio.create_task(up._watch_venues(live_plan(redis_url), Console(output)))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while "make demo" not in output.getvalue():
             await asyncio.sleep(0.02)
         assert "NO VENUE COULD BE REACHED (binance: its feed has no pulse)" in output.getvalue()
@@ -368,7 +370,7 @@ async def test_the_watch_outlives_redis(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(up, "PATIENCE_S", 0.0)
     output = io.StringIO()
     watch = asyncio.create_task(up._watch_venues(live_plan(f"redis://127.0.0.1:{free_port()}"), Console(output)))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while "Redis does not answer" not in output.getvalue():
             await asyncio.sleep(0.02)
     assert not watch.done()

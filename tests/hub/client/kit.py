@@ -28,7 +28,7 @@ async def hub_over(way: str, redis_url: str, **options: Any) -> AsyncIterator[Cl
         yield hub
 
 
-async def next_of(stream: Stream, kind: type[T], timeout_s: float = 20.0) -> T:
+async def next_of(stream: Stream, kind: type[T], timeout_s: float = 40.0) -> T:
     """Return the next item of one type."""
     async with asyncio.timeout(timeout_s):
         async for item in stream:
@@ -52,7 +52,7 @@ async def collect(stream: Stream, done: Callable[[list[Item]], bool], timeout_s:
     return found
 
 
-async def until(condition: Callable[[], Awaitable[object] | object], timeout_s: float = 20.0) -> None:
+async def until(condition: Callable[[], Awaitable[object] | object], timeout_s: float = 40.0) -> None:
     """Wait until `condition` holds."""
     async with asyncio.timeout(timeout_s):
         while True:

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from hub.client import Client, Gap, Quote, Status, Trade
-from hub.embedded import free_port
 from hub.redis_binary import find_server
 from tests.e2e.stack import Stack
 from tests.gateway.kit import Feed, quote, trade
 from tests.hub.client.kit import TRADE, collect, next_of, publish_trades, seqs
+from tests.ports import free_port
 from tests.servers import Node, eventually
 
 

@@ -25,7 +25,7 @@ def use(url: str, published: threading.Event, go_on: threading.Event) -> None:
                 while True:
                     stream.next(timeout_s=0.05)
             go_on.set()
-            assert published.wait(20)
+            assert published.wait(60)
             assert next(item.bid for item in stream if isinstance(item, Quote)) == 2.0
             assert stream.state(CHANNEL) == ("live", "")
         assert list(stream) == []
