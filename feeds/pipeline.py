@@ -269,6 +269,9 @@ class Pipeline(EventPath):
             for candle in closed:
                 self._publish(candle)
             due += [(state.instrument, entry) for entry in wanted]
+            if forming:
+                for interval in state.candles.spoilt(now):
+                    self.sink.withdraw(f"forming.{interval}", state.instrument.symbol)
             if forming and not state.streams_lost:
                 for candle in state.candles.forming(now):
                     self._publish(candle)

@@ -265,6 +265,19 @@ class CandleBuilder:
             self._doubts = [gap for gap in self._doubts if gap[1] > kept]
         return due
 
+    def spoilt(self, now: int) -> list[str]:
+        """Return intervals whose open candle was told, by this run or an earlier one, and may miss trades since."""
+        if not self._gaps and not self._doubts:
+            return []
+        found = []
+        for series in self._all:
+            start = series.said[0] if series.said[0] >= 0 else now - now % series.length
+            if not self._complete(start, series.length):
+                series.said = (_OPEN, 0, 0.0)
+                series.touched = True  # told again, should it turn out that nothing was missed
+                found.append(series.interval)
+        return found
+
     def forming(self, now: int) -> list[Candle]:
         """Return the open candles that changed since the last call, those that miss trades left out."""
         result: list[Candle] = []

@@ -139,7 +139,8 @@ class Series:
         self.closed: dict[int, Sum] = {}
         self.closed_until = self.oldest = 0
         self.touched = False
-        self.said = (-1, 0, 0.0)  # start, trades and volume of the last forming candle
+        # Start, trades and volume of the last forming candle; -1: an earlier run may have told one.
+        self.said = (-1, 0, 0.0)
 
     def at(self, ts: int) -> Sum:
         start = ts - ts % self.length

@@ -32,6 +32,9 @@ class Sink(Protocol):
     def publish(self, message: Message) -> None:
         """Give `message` its position and send it."""
 
+    def withdraw(self, kind: str, symbol: str) -> None:
+        """Delete the newest value of a channel."""
+
     def retire(self, kind: str, symbol: str) -> None:
         """Take away a channel."""
 
@@ -318,6 +321,8 @@ class Engine:
         """Do what the clock demands; a few times a second."""
         for output in self.outputs.values():
             if output.flow is not None:
+                for interval in output.flow.spoilt(now):
+                    self.sink.withdraw(f"forming.{interval}", output.symbol)
                 for candle in output.flow.tick(now):
                     self._publish(candle)
         if now - self._refreshed >= REFRESH_NS and "quote" in self.kinds:

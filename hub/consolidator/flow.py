@@ -64,3 +64,7 @@ class Flow:
             self._forming_at = now
             candles += self._builder.forming(now)
         return candles
+
+    def spoilt(self, now: int) -> list[str]:
+        """Return intervals whose open candle was told and is known to be whole no more."""
+        return self._builder.spoilt(now)

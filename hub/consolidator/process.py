@@ -62,9 +62,6 @@ class Consolidator:
     def withdraw(self, kind: str, symbol: str) -> None:
         self.publisher.withdraw(kind, symbol)
 
-    def withdraw(self, kind: str, symbol: str) -> None:
-        self.publisher.withdraw(kind, symbol)
-
     def retire(self, kind: str, symbol: str) -> None:
         self.publisher.retire(kind, symbol)
 

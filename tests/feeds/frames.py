@@ -96,6 +96,12 @@ class Recorder:
         found, self.messages = self.messages, []
         return found
 
+    def withdrawn(self) -> list[str]:
+        """Return the kinds withdrawn since the last call."""
+        found = [detail[0] for what, detail in self.log if what == "withdraw"]
+        self.log = [entry for entry in self.log if entry[0] != "withdraw"]
+        return found
+
     def taken(self) -> list[str]:
         """Return the kinds of what was published since the last call."""
         return [str(message.__struct_config__.tag) for message in self.take()]

@@ -180,6 +180,32 @@ def test_forming_candles_come_so_often_and_no_oftener() -> None:
     assert 36 <= found <= 41, "ten seconds of trades every 50 ms"
 
 
+def test_an_open_candle_that_misses_trades_is_taken_away() -> None:
+    """Else it would stand there as the newest for the rest of its minute or day, though nobody renews it."""
+    feed = Feed(Numberless)
+    feed.tick(-1000)
+    assert feed.sink.withdrawn() == ["forming.1s", "forming.1m"], "what an earlier run left there"
+    source = feed.connect(0)
+    feed.tick(1000)
+    feed.trade(source, 1, 1500)
+    feed.tick(1900)
+    assert feed.sink.withdrawn() == []
+    feed.pipeline.lost(source, [BTC.symbol], "gone", (AT + 2000) * MS)
+    feed.tick(2300)
+    assert feed.sink.withdrawn() == ["forming.1s", "forming.1m"]
+    source = feed.connect(3000)
+    feed.trade(source, 2, 4100)
+    feed.tick(4600)
+    assert feed.sink.withdrawn() == []
+    forming = [detail for what, detail in feed.sink.log if what == "publish" and kind_of(detail) == "forming.1m"]
+    assert [row.trades for row in forming] == [1], "what came before the loss"
+    feed.tick(60_500)
+    feed.trade(source, 3, 61_000)
+    feed.tick(61_500)
+    _, newest = [entry for entry in feed.sink.log if entry[0] == "publish" and kind_of(entry[1]) == "forming.1m"][-1]
+    assert newest.start == (AT + 60_000) * MS, "the next one is told"
+
+
 # restarts
 
 

@@ -186,9 +186,16 @@ def test_candles_are_what_adding_up_gives(covered_ms: int, script: list[Step]) -
 def test_forming_candles_are_what_came_so_far_and_told_only_when_it_changed(script: list[Step]) -> None:
     play = Play()
     last: dict[str, dict[str, Any]] = {}
+    held: dict[str, int] = {}
     for step in script:
         play.step(*step)
         if step[1] == "clock":
+            for interval in play.builder.spoilt(play.now):
+                start = held.pop(interval, play.now // interval_ns(interval) * interval_ns(interval))
+                assert not play.whole(start, interval)
+                last.pop(interval, None)
+            assert all(play.whole(start, interval) for interval, start in held.items()), "nothing else is left there"
+            assert play.builder.spoilt(play.now) == []
             for row in play.builder.forming(play.now):
                 interval = kind_of(row).removeprefix("forming.")
                 assert row.start == play.now // interval_ns(interval) * interval_ns(interval)
@@ -196,6 +203,7 @@ def test_forming_candles_are_what_came_so_far_and_told_only_when_it_changed(scri
                 assert says(row) == added_up(play.trades, interval)[row.start]
                 assert last.get(interval) != says(row)
                 last[interval] = says(row)
+                held[interval] = row.start
             for interval in INTERVALS:
                 start = play.now // interval_ns(interval) * interval_ns(interval)
                 expected = added_up(play.trades, interval).get(start)

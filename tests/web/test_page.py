@@ -184,6 +184,14 @@ async def test_a_symbol_nobody_publishes_is_said_to_be_so(tab: Tab) -> None:
         "[...document.querySelectorAll('.empty')].some((p) => !p.hidden && p.textContent.includes('listed'))"
     )
     assert "binance" in await note.inner_text()
+    await tab.go("NO-SUCH")
+    await tab.holds("document.querySelector('main .empty:not([hidden])')?.textContent === 'Nobody publishes NO-SUCH.'")
+    for name in (".grid", ".headline .state", ".headline .figures"):
+        assert not await tab.page.locator(name).is_visible(), "nothing else is said of what is not there"
+    await tab.go("BTC-USDT")
+    await tab.holds("document.querySelector('.headline .state').textContent === 'live'")
+    await tab.page.locator(".grid").wait_for(state="visible")
+    assert tab.complained() == []
 
 
 async def test_the_venues_page_has_the_feeds_figures(tab: Tab) -> None:

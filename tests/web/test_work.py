@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
+from msgspec.structs import replace
 from playwright.async_api import Browser
 
 from hub.instruments import Instrument
-from hub.model import Quote, Ticker
+from hub.model import CANDLE_TYPES, FORMING_TYPES, Candle, Quote, Ticker
 from tests.gateway.kit import Feed, Gateway, head, quote, status, trade
 from tests.web.browsing import Tab, opened
 
@@ -19,6 +20,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 ROWS, PER_S = 200, 20
 NONE = "\u2013"
+FORMING = FORMING_TYPES["1m"]
 
 
 @pytest_asyncio.fixture(loop_scope="session")
@@ -160,6 +162,51 @@ async def test_states_of_a_symbol_come_and_go_as_words(tab: Tab, feed: Feed) -> 
     await feed.publish(status("live"))
     await tab.shows("binance", "ETH-USDT", "live")
     assert await tab.js("getComputedStyle(document.querySelector('td .state')).color") not in colours
+    assert tab.complained() == []
+
+
+def candle(kind: type[Candle], venue: str, close: float, back: int = 0) -> Candle:
+    """Return the present minute, or one so many minutes ago."""
+    now, minute = time.time_ns(), 60_000_000_000
+    return kind(
+        **head(venue, "BTC-USDT"), start=now - now % minute - back * minute,
+        open=100.0, high=200.0, low=50.0, close=close, volume=1.0, notional=close, vwap=close, trades=1, buy_trades=1, sell_trades=0,
+        buy_volume=1.0, sell_volume=0.0, buy_notional=close, sell_notional=0.0, source="trades", revision=0,
+    )  # fmt: skip
+
+
+async def test_an_open_candle_that_may_miss_trades_is_not_shown(tab: Tab, feed: Feed, redis_url: str) -> None:
+    bars, closes = (
+        "tickwire.parts.candles.feed.bars",
+        "[...tickwire.parts.candles.feed.bars.values()].map(b => b.close)",
+    )
+    await feed.publish(quote(100.0), candle(FORMING, "binance", 101.0), status("live", "BTC-USDT"))
+    await tab.go("BTC-USDT?venue=binance")
+    await tab.holds(f"{closes}.at(-1) === 101")
+    await feed.publish(status("stale", "BTC-USDT"))
+    await tab.holds(f"{bars}.size === 0")
+    await feed.publish(status("live", "BTC-USDT"), candle(FORMING, "binance", 102.0))
+    await tab.holds(f"{closes}.at(-1) === 102")
+    await feed.publish(status("live", "BTC-USDT", "trade"))  # some were lost
+    await tab.holds(f"{bars}.size === 0")
+    async with Feed(redis_url, "all") as merged:
+        whole = Quote(
+            **head("all", "BTC-USDT"), bid=100.0, bid_size=3.0, ask=100.0125, ask_size=1.0, microprice=100.00234567,
+            venues=["binance", "okx"],
+        )  # fmt: skip
+        await feed.list_instruments(
+            Instrument(
+                venue="binance", venue_symbol="BTCUSDT", symbol="BTC-USDT", kind="spot", base="BTC", quote="USDT",
+                tick_size=0.0125,
+            )
+        )  # fmt: skip
+        await merged.publish(whole, candle(CANDLE_TYPES["1m"], "all", 99.0, 2), candle(FORMING, "all", 103.0))
+        await tab.page.reload()
+        await tab.go("BTC-USDT?venue=all")
+        await tab.holds(f"{closes}.at(-1) === 103")
+        await tab.holds("document.querySelector('.measures td')?.textContent === '100.00235'")
+        await merged.publish(replace(whole, venues=["binance"]))
+        await tab.holds(f"{closes}.join() === '99'")
     assert tab.complained() == []
 
 

@@ -1,10 +1,12 @@
 // Candles of one venue, symbol and interval: history from REST, joined to the stream.
 //
 // Without a hole: the closed candles' channel is acknowledged first, REST is asked second, so that a candle is in one
-// or both of them. The later revision of a candle wins, and a closed one over one that was still forming.
+// or both of them. The later revision of a candle wins, and a closed one over one that was still forming. Where trades
+// may have been missed an open candle goes: if it is whole it is told again, else nobody would ever correct it.
 
 import { get } from "./rest.js";
 import { link } from "./link.js";
+import { ALL, market } from "./market.js";
 
 export class CandleFeed {
   /** `changed(bar)` is called with each bar that is new or different, with null when all of them may be. */
@@ -12,11 +14,14 @@ export class CandleFeed {
     Object.assign(this, { venue, symbol, interval, limit, changed });
     this.bars = new Map(); // start in s -> bar
     this.note = "loading";
+    this.#venues = market.peek(ALL, symbol).quote?.venues?.join();
     this.#channel = `candle.${interval}:${venue}:${symbol}`;
     this.#stops = [
       link.listen(`candle.${interval}`, (m) => this.#take(m, true)),
       link.listen(`forming.${interval}`, (m) => this.#take(m, false)),
       link.listen("ack", (m) => m.channel === this.#channel && m.op === "subscribe" && this.#acked()),
+      link.listen("status", (m) => this.#about(m) && (m.state !== "live" || m.kind === "trade") && this.#dropOpen()),
+      link.listen("quote", (m) => m.venue === ALL && this.#about(m) && this.#counted(m.venues)),
       link.listen("gap", (m) => m.channel === this.#channel && this.#load()),
       link.listen("error", (m) => m.channel === this.#channel && this.#fail(m.detail)),
       link.want([this.#channel, `forming.${interval}:${venue}:${symbol}`]),
@@ -25,6 +30,7 @@ export class CandleFeed {
   }
 
   #channel;
+  #venues; // those that counted last, of venue `all`
   #stops;
   #abort = new AbortController();
 
@@ -38,7 +44,25 @@ export class CandleFeed {
     return [...this.bars.values()].sort((a, b) => a.time - b.time);
   }
 
+  #about({ venue, symbol }) {
+    return venue === this.venue && (symbol === this.symbol || symbol === "*");
+  }
+
+  /** Consolidated candles miss trades whenever a venue comes or goes. */
+  #counted(venues) {
+    const names = venues?.join();
+    if (this.#venues !== undefined && names !== this.#venues) this.#dropOpen();
+    this.#venues = names;
+  }
+
+  #dropOpen() {
+    const open = [...this.bars.values()].filter((bar) => !bar.closed);
+    for (const bar of open) this.bars.delete(bar.time);
+    if (open.length > 0) this.changed(null);
+  }
+
   #acked() {
+    this.#dropOpen();
     // A channel that was continued brings what was missed itself, unless the first history never came.
     if (!link.resumes(this.#channel) || this.note !== "") this.#load();
   }

@@ -62,9 +62,9 @@ class Headline {
     const figures = labels.map((label) => figure(label, label === "Mid" ? "strong" : ""));
     [this.bid, this.ask, this.mid, this.bps, this.change, this.high, this.low, this.volume, this.age] =
       figures.map(([cell]) => cell);
+    this.figures = h("dl", { class: "figures" }, ...figures.map(([, element]) => element));
     root.append(h("div", { class: "headline" },
-      h("div", { class: "name" }, this.title, this.state.element, this.about.element),
-      h("dl", { class: "figures" }, ...figures.map(([, element]) => element))));
+      h("div", { class: "name" }, this.title, this.state.element, this.about.element), this.figures));
   }
 
   draw() {
@@ -128,6 +128,10 @@ class VenueQuotes {
   }
 }
 
+/** Measures that are prices. */
+const PRICES = /^(microprice|spread|vwap_.*)$/;
+const figure = (value) => (value === null ? NONE : String(Number(value.toPrecision(7))));
+
 /** What was measured across venues; names and units are in the documentation. */
 class Measures {
   constructor(root) {
@@ -139,6 +143,7 @@ class Measures {
   draw() {
     const quote = this.row().quote;
     const { microprice, imbalance, imbalance_n, analytics } = quote ?? {};
+    const decimals = ticks.priceDecimals(ALL, this.row().symbol);
     for (const [name, value] of Object.entries({ microprice, imbalance, imbalance_n, ...analytics })) {
       if (value === undefined) continue;
       if (!this.cells.has(name)) {
@@ -146,7 +151,7 @@ class Measures {
         this.cells.set(name, cell);
         this.root.append(h("tr", {}, h("th", { scope: "row", text: name.replaceAll("_", " ") }), cell.element));
       }
-      this.cells.get(name).set(value === null ? NONE : String(Number(value.toPrecision(7))));
+      this.cells.get(name).set(PRICES.test(name) ? between(value, decimals) : figure(value));
     }
     this.root.hidden = !analytics && imbalance === undefined;
   }
@@ -237,7 +242,7 @@ export function showSymbol(root, symbol, query, go) {
     () => [headline, quotes, measures].forEach(forget),
   ];
   settle();
-  const missing = nobody(root, symbol);
+  const missing = nobody(root, symbol, [grid, headline.figures, headline.state.element, headline.about.element]);
   document.title = `${symbol} · Tickwire`;
   return () => {
     missing();
@@ -246,13 +251,18 @@ export function showSymbol(root, symbol, query, go) {
   };
 }
 
-/** Say so where nobody publishes the symbol: its pattern was acknowledged and stands for nothing. */
-function nobody(root, symbol) {
+/** Say so where nobody publishes the symbol: its pattern was acknowledged and stands for nothing. `empty`: what has
+ * nothing to show then. */
+function nobody(root, symbol, empty) {
   const note = h("p", { class: "empty", hidden: true });
   root.firstElementChild.after(note);
+  const show = (here) => {
+    note.hidden = here;
+    for (const element of empty) element.hidden = !here;
+  };
   const tell = () => {
     const here = market.venuesOf(symbol).length > 0;
-    note.hidden = here;
+    show(here);
     if (here) return;
     const listed = ticks.instrumentsOf(symbol)?.map((row) => row.venue) ?? [];
     note.textContent = listed.length
@@ -264,7 +274,7 @@ function nobody(root, symbol) {
       if (split(m.channel)[2] === symbol && m.matched !== undefined) setTimeout(tell, 200);
     }),
     ticks.onTicks((name) => name === symbol && !note.hidden && tell()),
-    market.watch((row) => row?.symbol === symbol && (note.hidden = true)),
+    market.watch((row) => row?.symbol === symbol && !note.hidden && show(true)),
   ];
   return () => stops.forEach((stop) => stop());
 }

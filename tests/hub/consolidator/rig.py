@@ -24,12 +24,16 @@ class Rig:
         self.now = START
         self.messages: list[Message] = []
         self.retired: list[str] = []
+        self.withdrawn: list[str] = []
         candles = CandleSettings(intervals=["1s", "10s"], grace_ms=0)
         own = settings or ConsolidatorSettings(grace_ms=2000, depth_per_s=1000)
         self.engine = Engine(Settings(consolidator=own, candles=candles), measures or {}, self)
 
     def publish(self, message: Message) -> None:
         self.messages.append(message)
+
+    def withdraw(self, kind: str, symbol: str) -> None:
+        self.withdrawn.append(f"{kind}:{symbol}")
 
     def retire(self, kind: str, symbol: str) -> None:
         self.retired.append(f"{kind}:{symbol}")

@@ -74,3 +74,22 @@ def test_without_venues_there_are_no_candles() -> None:
     rig.engine.pulse("a", None, None, rig.now)
     rig.trade("a", 100.0)
     assert traded(rig, 5, "a") == []
+
+
+def test_an_open_candle_that_is_whole_no_more_is_taken_away() -> None:
+    rig = Rig()
+    rig.source("a")
+    traded(rig, 12, "a")
+    rig.withdrawn.clear()
+    traded(rig, 1, "a")
+    assert rig.withdrawn == [], "it is whole"
+    rig.source("b")
+    rig.run(0.25)
+    assert rig.withdrawn == [f"forming.10s:{SYMBOL}"], "and the second that is over was whole"
+    rig.run(5)
+    assert len(rig.withdrawn) == 1, "once"
+    rig.messages.clear()
+    rig.trade("b", 100.0)
+    rig.engine.tick(rig.now + S // 4)
+    told = [kind_of(message) for message in rig.messages]
+    assert "forming.1s" in told and "forming.10s" not in told
