@@ -92,8 +92,7 @@ class ClusterClient(RedisCluster):
 
 class _ClusterPipeline(ClusterPipeline):
     async def execute(self, raise_on_error: bool = True, allow_redirections: bool = True) -> list[Any]:
-        with _redis_errors():
-            return await uncancelled(super().execute(raise_on_error, allow_redirections))
+        return await uncancelled(super().execute(raise_on_error, allow_redirections))
 
 
 @contextmanager

@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 from redis.asyncio import Redis
-from redis.crc import key_slot
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
@@ -146,12 +145,3 @@ async def test_without_a_cancellation_nothing_changes() -> None:
     assert await uncancelled(asyncio.sleep(0, "answer")) == "answer"
     with pytest.raises(RedisUnavailable):
         await uncancelled(fail())
-
-
-async def test_a_cluster_with_a_hole_fails_with_redis_errors(tmp_path: Path) -> None:
-    async with cluster(tmp_path) as servers, command_client(servers.url) as client:
-        for node in servers.nodes:
-            await node.call("CLUSTER", "DELSLOTS", key_slot(b"k"))
-        for way in (command, pipeline, transaction):
-            with pytest.raises(RedisError):
-                await way(client)
