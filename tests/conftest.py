@@ -5,15 +5,18 @@ import os
 from collections.abc import Generator, Iterator
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 from redis import Redis
 
 from hub.embedded import EmbeddedRedis
 
 REQUIRE_ALL = os.environ.get("TICKWIRE_REQUIRE_ALL") == "1"
 
-# No deadline: no test asserts a time. Where everything is required each run tries the same examples.
-settings.register_profile("tickwire", deadline=None, derandomize=REQUIRE_ALL, print_blob=True)
+# Nothing here depends on how fast the machine is: no deadline, and no complaint that making examples was slow. Where
+# everything is required each run tries the same examples, so that what failed there fails again.
+settings.register_profile(
+    "tickwire", deadline=None, derandomize=REQUIRE_ALL, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
+)
 settings.load_profile("tickwire")
 
 

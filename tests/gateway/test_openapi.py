@@ -36,7 +36,7 @@ async def run(gateway: Gateway, folder: Path, *arguments: str) -> None:
         f"{gateway.http}/schema/openapi.json", "--max-examples", str(EXAMPLES), "--seed", "1", "--no-color",
         *arguments, cwd=folder, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
     )  # fmt: skip
-    out, _ = await asyncio.wait_for(process.communicate(), 110)
+    out, _ = await asyncio.wait_for(process.communicate(), 240)
     report = out.decode()
     assert process.returncode == 0, report
     assert f"Selected: {count}/{count}" in report, report

@@ -311,7 +311,9 @@ async def test_events_of_the_meantime_are_merged_as_well(feed: Feed, gateway: Ga
 
 
 @given(seed=st.integers(0, 2**32))
-@settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 def test_replays_join_without_hole_or_repeat_while_events_are_published(redis_url: str, seed: int) -> None:
     """Property: whenever, from wherever and however fast a client replays, its ids are a run up to the last one."""
 

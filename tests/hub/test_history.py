@@ -154,7 +154,9 @@ async def test_more_than_one_page_is_read_to_its_end(store: Store) -> None:
     assert await store.range(SUM, limit=2500) == [(NOW + number, 5.0) for number in range(2500)]
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(
     times=st.sets(st.integers(0, 400), min_size=1, max_size=60),
     bucket=st.integers(1, 50),
@@ -271,7 +273,9 @@ async def test_writing_nothing_is_no_command(store: Store) -> None:
     assert store.history.create(KEYS, CHANNEL, [], ROW) == []
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(values=st.lists(st.floats(allow_nan=False, allow_infinity=False, width=64), min_size=1, max_size=20))
 async def test_numbers_come_back_as_they_were(store: Store, values: list[float]) -> None:
     await store.client.flushall()
