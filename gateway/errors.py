@@ -15,6 +15,7 @@ from msgspec import UNSET, Struct, UnsetType
 
 from gateway.guard import refusal_headers
 from hub.errors import NotFound, RedisUnavailable, Refused, RequestError
+from hub.log import mask_tokens
 
 __all__ = ["HANDLERS", "PROBLEMS", "TABLE_PROBLEMS", "UNREADY", "Problem", "problem", "refusal"]
 
@@ -59,8 +60,8 @@ UNREADY: Final = {503: _documented("The process cannot do its work")}
 
 def problem(body: Problem, headers: Mapping[str, str] | None = None) -> Response[bytes]:
     """Return the response for a problem."""
-    # `type` is written although it is the default: readers look for it.
-    content = {"type": body.type, **msgspec.to_builtins(body)}
+    # `type` is written although it is the default: readers look for it. A token in the wrong place is not repeated.
+    content = {"type": body.type, **msgspec.to_builtins(body), "detail": mask_tokens(body.detail)}
     return Response(
         msgspec.json.encode(content), status_code=body.status, media_type=MEDIA_TYPE, headers=dict(headers or {})
     )

@@ -6,6 +6,7 @@ from gateway.subscriber import Subscriber
 from hub import keys
 from hub.directory import is_pattern
 from hub.errors import Refused, RequestError
+from hub.log import mask_tokens
 from hub.model import EVENT_KINDS, KINDS, is_event
 from hub.position import Position, parse_position
 from hub.replay import Since, parse_since
@@ -39,9 +40,10 @@ class Errors:
         if len(self._frames) >= ERRORS_MAX:
             self._more += 1
             return
-        told = Error(code=error.code, detail=error.detail[:300], id=self._request)
+        # A token in the wrong place is not repeated.
+        told = Error(code=error.code, detail=mask_tokens(error.detail)[:300], id=self._request)
         if isinstance(name, str):
-            told.channel = name[: keys.MAX_CHANNEL_CHARS]
+            told.channel = mask_tokens(name)[: keys.MAX_CHANNEL_CHARS]
         if error.code not in self._codes:
             self._codes.add(error.code)
             told.allowed = error.allowed

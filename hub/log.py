@@ -13,7 +13,7 @@ import msgspec
 
 from hub.config import LogSettings
 
-__all__ = ["mask_url", "setup"]
+__all__ = ["mask_tokens", "mask_url", "setup"]
 
 _URL = re.compile(r"\b[a-z][a-z0-9+.-]*://[^\s'\"<>]+", re.IGNORECASE)
 #: A JWT begins with the base64 of `{"`.
@@ -21,6 +21,11 @@ _JWT = re.compile(r"\beyJ[\w-]+\.[\w-]+\.[\w-]*")
 _SECRET_QUERY = re.compile(r"([?&][^=&#]*(?:password|token|secret|signature|key)[^=&#]*=)[^&#]*", re.IGNORECASE)
 _COLOURS: Final = {"WARNING": "\033[33m", "ERROR": "\033[31m", "CRITICAL": "\033[31m"}
 _encode = msgspec.json.Encoder().encode
+
+
+def mask_tokens(text: str) -> str:
+    """Return `text` with every JWT in it replaced by `***`."""
+    return _JWT.sub("***", text)
 
 
 def mask_url(url: str) -> str:
@@ -41,7 +46,7 @@ def mask_url(url: str) -> str:
 
 def _mask_text(text: str) -> str:
     if "eyJ" in text:
-        text = _JWT.sub("***", text)
+        text = mask_tokens(text)
     return _URL.sub(lambda match: mask_url(match.group()), text) if "://" in text else text
 
 
