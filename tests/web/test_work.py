@@ -169,9 +169,9 @@ def candle(kind: type[Candle], venue: str, close: float, back: int = 0) -> Candl
     """Return the present minute, or one so many minutes ago."""
     now, minute = time.time_ns(), 60_000_000_000
     return kind(
-        **head(venue, "BTC-USDT"), start=now - now % minute - back * minute,
-        open=100.0, high=200.0, low=50.0, close=close, volume=1.0, notional=close, vwap=close, trades=1, buy_trades=1,
-        sell_trades=0, buy_volume=1.0, sell_volume=0.0, buy_notional=close, sell_notional=0.0, source="trades", revision=0,
+        **head(venue, "BTC-USDT"), start=now - now % minute - back * minute, open=100.0, high=200.0, low=50.0,
+        close=close, volume=1.0, notional=close, vwap=close, trades=1, buy_trades=1, sell_trades=0, buy_volume=1.0,
+        sell_volume=0.0, buy_notional=close, sell_notional=0.0, source="trades", revision=0,
     )  # fmt: skip
 
 
