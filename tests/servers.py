@@ -113,6 +113,7 @@ async def cluster(folder: Path, size: int = 3) -> AsyncIterator[RedisCluster]:
         Node(
             server, folder / f"node{number}", free_port(),
             "cluster-enabled yes", f"cluster-port {free_port()}", "cluster-node-timeout 2000", "appendonly yes",
+            "appendfsync always",
         )
         for number in range(size)
     ]  # fmt: skip

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from redis.asyncio import Redis
 
 from hub.embedded import EmbeddedRedis
 from tests.e2e.recorded import log_of, newest, normalized
@@ -20,6 +21,8 @@ OUTAGE_S = 5
 async def own_redis(tmp_path: Path) -> AsyncIterator[EmbeddedRedis]:
     """A server that a test may kill."""
     async with EmbeddedRedis(tmp_path / "redis") as server:
+        async with Redis.from_url(server.url) as client:  # what a slow disk would lose is not what is tested
+            await client.config_set("appendfsync", "always")
         yield server
 
 

@@ -241,7 +241,6 @@ async def test_a_node_that_dies_and_returns(tmp_path: Path) -> None:
         for symbol in SYMBOLS:
             await kit.emit(symbol, 1)
         await all_heard(ears, 1)
-        await asyncio.sleep(1.1)  # appendfsync everysec
         servers.nodes[2].kill()
         await soon(lambda: ears.links[-1] == "down")
         await asyncio.wait_for(kit.link.closed, 30)
