@@ -67,8 +67,8 @@ async def test_sighup_changes_what_changed_and_nothing_else(tmp_path: Path, redi
                 return (report["symbols"], report["books_live"]) == (["BTC-USDT", "ETH-USDT"], 2)
 
             await until(changed, "the other symbol is served")
-            await pubsub.get_message(timeout=1)
-            message: Any = await pubsub.get_message(ignore_subscribe_messages=True, timeout=1)
+            await pubsub.get_message(timeout=30)
+            message: Any = await pubsub.get_message(ignore_subscribe_messages=True, timeout=30)
             status = msgspec.json.decode(message["data"])
             assert (status["state"], status["reason"]) == ("down", "no longer in the settings")
         assert not await hub.redis.exists(*(f"md:{kind}:binance:DOT-USDT" for kind in KINDS))
