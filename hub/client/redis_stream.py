@@ -1,9 +1,9 @@
-"""One stream straight from Redis: the bus's messages in a bounded queue, and how good they are.
+"""One stream straight from Redis: the bus's messages, joined with what is stored, and how good they are.
 
 Statuses are followed unasked, and a connection to Redis that does not come back within a second is told
-(hub/client/redis_health.py judges). When the consumer is slow the queue fills; what
-does not fit is dropped, and read again (state kinds: the newest; events: from the log, behind the last id that was
-queued) once the consumer has emptied it.
+(hub/client/redis_health.py judges). When the consumer is slow its queue (hub/client/redis_queue.py) fills; what does
+not fit is read again (state kinds: the newest; events: from the log, behind the last id that was queued) once the
+consumer has emptied it.
 """
 
 import asyncio
@@ -14,11 +14,10 @@ from collections.abc import Iterable
 from functools import partial
 from typing import Final
 
-import msgspec
-
 from hub.bus import Bus
 from hub.client.items import NOT_SUBSCRIBED, Gap, Item, Live, Wanted
 from hub.client.redis_health import Health, Reading
+from hub.client.redis_queue import Queue
 from hub.client.redis_replay import RedisReplay
 from hub.client.replaying import REPLAYING
 from hub.directory import Directory, is_pattern, patterns_of
@@ -27,7 +26,7 @@ from hub.join import NOTHING, Joined, events_in
 from hub.keys import VENUE_WIDE, Keys, channel_name, parse_channel
 from hub.link import pack
 from hub.log import mask_url
-from hub.model import Book, State, decode, is_event
+from hub.model import State, is_event
 from hub.position import Position, follows, format_position, position_in
 from hub.replay import Event, Lost
 
@@ -35,11 +34,8 @@ __all__ = ["RedisStream"]
 
 logger = logging.getLogger(__name__)
 
-QUEUE_MAX: Final = 10_000
 #: Events read from a log at once by a consumer that was too slow.
 PAGE: Final = 5000
-#: Items handed out at once.
-BATCH: Final = 256
 GRACE_S = 1.0
 BACKOFF_FIRST_S, BACKOFF_MAX_S = 0.1, 2.0
 LOST = "the connection to Redis is lost"
@@ -57,27 +53,22 @@ class RedisStream:
         patience_s: float,
     ) -> None:
         parsed = [parse_channel(name, wildcards=True) for name in wanted.channels]
-        self.lagged = 0
         self._patterns = {channel.name for channel in parsed if is_pattern(channel)}
         self._names = [channel.name for channel in parsed if not is_pattern(channel)]
         self._after, self._since = wanted.after, wanted.since
-        self._every_s = 1 / wanted.max_rate if wanted.max_rate is not None else 0.0
+        self._queue = Queue(wanted.max_rate)
         self._patience_s = patience_s
         self._bus: Bus[Reading] = Bus(url, keys, Reading, self)
         self._directory = Directory()
         self._readings: dict[str, Reading] = {}
         self._followed: dict[str, Reading] = {}
-        self._health = Health(self._bus, self._readings, self._append)
+        self._health = Health(self._bus, self._readings, self._queue.append)
         self._replay = RedisReplay(
             self._bus, wanted.since or 0, wanted.speed,
-            put=self._put_past, lost=self._lost_past, room=self._room,
+            put=self._put_past, lost=self._lost_past, room=self._queue.room,
         )  # fmt: skip
-        self._taking = asyncio.Event()
-        self._queue: deque[tuple[Reading, bytes] | Item] = deque()
-        self._dropped: dict[Reading, None] = {}
         self._pages: deque[Reading] = deque()
         self._paging: asyncio.Task[None] | None = None
-        self._wake = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         self._grace: asyncio.TimerHandle | None = None
         self._started = False
@@ -85,20 +76,25 @@ class RedisStream:
 
     # hub.client.items.ItemSource
 
+    @property
+    def lagged(self) -> int:
+        return self._queue.overflows
+
     async def receive(self) -> list[Item]:
         if self._work is None:
             self._work = asyncio.create_task(self._run())
-            self._work.add_done_callback(lambda _: self._wake.set())
+            self._work.add_done_callback(lambda _: self._queue.wake())
         while True:
-            items = self._taken()
+            items = self._queue.take()
+            if not self._queue and self._queue.dropped:
+                self._catch_up()
             if items:
                 return items
             if self._work.done():
                 if not self._work.cancelled():
                     self._work.result()
                 raise RedisUnavailable(mask_url(self._bus.url), "the stream was closed")
-            self._wake.clear()
-            await self._wake.wait()
+            await self._queue.wait()
 
     def state(self, channel: str) -> tuple[State, str]:
         reading = self._readings.get(channel)
@@ -114,32 +110,6 @@ class RedisStream:
             if task is not None:
                 task.cancel()
                 await asyncio.gather(task, return_exceptions=True)
-
-    def _taken(self) -> list[Item]:
-        items: list[Item] = []
-        while self._queue and len(items) < BATCH:
-            entry = self._queue.popleft()
-            if isinstance(entry, tuple):
-                items += self._decoded(*entry)
-            else:
-                items.append(entry)
-        self._taking.set()
-        if not self._queue and self._dropped:
-            self._catch_up()
-        return items
-
-    def _decoded(self, reading: Reading, payload: bytes) -> list[Item]:
-        try:
-            message = decode(payload)
-        except msgspec.DecodeError as error:
-            logger.warning("unreadable message channel=%s error=%s", reading.name, error)
-            return [Gap(reading.name, format_position(position_in(payload, reading.head)), None)]
-        if isinstance(message, Book):
-            if message.action == "snapshot":
-                reading.unbased = False
-            elif reading.unbased:
-                return []
-        return [message]
 
     # the work
 
@@ -178,17 +148,11 @@ class RedisStream:
 
     def _put_past(self, reading: Reading, event: Event) -> None:
         reading.queued = event.position
-        self._append((reading, event.payload))
+        self._queue.append((reading, event.payload))
 
     def _lost_past(self, reading: Reading, lost: Lost) -> None:
         following = format_position(lost.following) if lost.following else None
-        self._append(Gap(reading.name, format_position(lost.last or reading.queued or NOTHING), following))
-
-    async def _room(self) -> None:
-        """Wait until the consumer has taken most of what there is."""
-        while len(self._queue) >= BATCH:
-            self._taking.clear()
-            await self._taking.wait()
+        self._queue.append(Gap(reading.name, format_position(lost.last or reading.queued or NOTHING), following))
 
     def _add(self, name: str, after: Position | None, *, replaying: bool = False) -> None:
         if name in self._readings:
@@ -248,12 +212,12 @@ class RedisStream:
         """Tell the end of a replay."""
         if reading.replaying:
             reading.replaying = False
-            self._append(Live(reading.name, format_position(reading.queued) if reading.queued else None))
+            self._queue.append(Live(reading.name, format_position(reading.queued) if reading.queued else None))
             self._health.tell(reading)
 
     def _gap(self, reading: Reading, last: Position, joined: Joined) -> None:
         following = position_in(joined.payloads[0], reading.head) if joined.payloads else None
-        self._append(Gap(reading.name, format_position(last), format_position(following) if following else None))
+        self._queue.append(Gap(reading.name, format_position(last), format_position(following) if following else None))
         reading.unbased = not joined.based
         reading.queued = None
         for payload in joined.payloads:
@@ -261,7 +225,7 @@ class RedisStream:
 
     def _catch_up(self) -> None:
         """The consumer has emptied the queue: read what did not fit into it."""
-        dropped, self._dropped = self._dropped, {}
+        dropped, self._queue.dropped = self._queue.dropped, {}
         for reading in dropped:
             reading.read = False
             if reading.event and not reading.book and reading.queued is not None:
@@ -270,7 +234,7 @@ class RedisStream:
                 self._join(reading, reading.queued if reading.event else None)
         if self._pages and (self._paging is None or self._paging.done()):
             self._paging = asyncio.create_task(self._page())
-            self._paging.add_done_callback(lambda _: self._wake.set())
+            self._paging.add_done_callback(lambda _: self._queue.wake())
 
     async def _page(self) -> None:
         """Read on in the logs, no more than the queue takes; the end of a log is joined with the stream."""
@@ -290,8 +254,8 @@ class RedisStream:
                 continue
             for position, payload in events:
                 reading.queued = position
-                self._append((reading, payload))
-            self._dropped[reading] = None  # until the consumer has taken these
+                self._queue.append((reading, payload))
+            self._queue.dropped[reading] = None  # until the consumer has taken these
 
     # hub.topic.Listener
 
@@ -299,7 +263,7 @@ class RedisStream:
         for reading, payload in batch:
             if reading.kind == "status":
                 self._health.note(payload, reading)
-            if not reading.read or reading in self._dropped:
+            if not reading.read or reading in self._queue.dropped:
                 continue
             position = position_in(payload, reading.head)
             if reading.queued is not None and position <= reading.queued:
@@ -309,7 +273,7 @@ class RedisStream:
     def gap(self, topic: Reading, last: Position, joined: Joined) -> None:
         if topic.kind == "status" and joined.payloads:
             self._health.note(joined.payloads[-1], topic)
-        if topic.data and topic.read and topic not in self._dropped:
+        if topic.data and topic.read and topic not in self._queue.dropped:
             self._gap(topic, last, joined)
 
     def channels_added(self, names: Iterable[str]) -> None:
@@ -337,35 +301,10 @@ class RedisStream:
         self._health.lost = LOST
         self._health.tell_all()
 
-    # the queue
-
     def _put(self, reading: Reading, payload: bytes, position: Position | None = None) -> None:
-        if reading in self._dropped:
+        if reading in self._queue.dropped:
             return
         if not reading.seen:
             reading.seen = True
             self._health.tell(reading)
-        if self._every_s and not reading.event:
-            now = self._loop.time()
-            if reading.held is not None or now < reading.due:
-                if reading.held is None:
-                    self._loop.call_at(reading.due, self._release, reading)
-                reading.held = payload
-                return
-            reading.due = now + self._every_s
-        if len(self._queue) >= QUEUE_MAX:
-            self.lagged += not self._dropped
-            self._dropped[reading] = None
-            return
-        reading.queued = position or position_in(payload, reading.head)
-        self._append((reading, payload))
-
-    def _release(self, reading: Reading) -> None:
-        payload, reading.held = reading.held, None
-        reading.due = 0.0
-        if payload is not None:
-            self._put(reading, payload)
-
-    def _append(self, entry: tuple[Reading, bytes] | Item) -> None:
-        self._queue.append(entry)
-        self._wake.set()
+        self._queue.put(reading, payload, position)

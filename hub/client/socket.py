@@ -7,18 +7,16 @@ closed with 4008, and resumed by id when the consumer reads on).
 
 import asyncio
 import logging
-import random
-import re
 import ssl
 from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
-from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, InvalidURI
+from websockets.asyncio.client import ClientConnection
+from websockets.exceptions import ConnectionClosed
 
+from hub.client.dialling import Dialler
 from hub.client.items import Gap, Item, Live, Wanted
-from hub.client.problems import problem_error, retry_after_s
 from hub.client.replaying import REPLAYING, Replaying
 from hub.client.states import States
 from hub.client.tokens import TokenKeeper
@@ -33,21 +31,16 @@ __all__ = ["GatewayStream"]
 
 logger = logging.getLogger(__name__)
 
-BACKOFF_FIRST_S, BACKOFF_MAX_S = 0.1, 10.0
 #: A connection that is back within this time is no news.
 GRACE_S = 1.0
-OPEN_TIMEOUT_S = 5.0
 #: The gateway pings three times a minute; after this silence it is asked whether it is there, and given so long.
 QUIET_S, PONG_S = 30.0, 10.0
 #: The gateway is asked about doubtful channels at most this often.
 ASK_EVERY_S = 1.0
 #: Names per request: with their ids they stay below gateway.max_frame_bytes.
 CHUNK = 150
-#: Frames kept unread, from the socket to the consumer.
-QUEUE_FRAMES = 64
 
 BEGINNING: Final = "0-0"
-_RECONNECT = re.compile(r"reconnect_ms=(\d{1,6})")
 #: Errors that are no fault of the subscription: something follows, or nothing is lost.
 _PASSING = frozenset({"too_many_messages", "token_expired", "token_revoked"})
 
@@ -67,21 +60,18 @@ class GatewayStream:
         tls: ssl.SSLContext | None,
     ) -> None:
         self.reconnects = self.lagged = 0
-        self._url, self._tokens, self._tls = url, tokens, tls
+        self._url = url
+        self._dialler = Dialler(url, tokens, patience_s, tls)
         self._wanted, self._max_rate = wanted.channels, wanted.max_rate
         self._after = {name: format_position(place) for name, place in wanted.after.items()}
         self._replay = Replaying(wanted.since, wanted.speed) if wanted.since is not None else None
         self._last: dict[str, Position | None] = {}  # of the channels acknowledged so far
         self._states = States()
         self._socket: ClientConnection | None = None
-        self._ever = False
         self._late: set[str] = set()  # announced while connected, nothing came yet
-        loop = asyncio.get_running_loop()
-        self._time = loop.time
-        self._patience_until = loop.time() + patience_s
-        self._lost_at = self._asked_at = self._retry_at = 0.0
-        self._told_lost = self._renewed = self._closed = False
-        self._backoff_s = BACKOFF_FIRST_S
+        self._time = asyncio.get_running_loop().time
+        self._lost_at = self._asked_at = 0.0
+        self._told_lost = self._closed = False
 
     def state(self, channel: str) -> tuple[State, str]:
         state, reason = self._states.state(channel)
@@ -226,8 +216,7 @@ class GatewayStream:
             return [*self._states.forget(channel, "nobody publishes it any more")]
         if is_pattern(channel) or ack.state is msgspec.UNSET:
             return []
-        self._backoff_s = BACKOFF_FIRST_S
-        self._renewed = False
+        self._dialler.served()
         if ack.replaying and self._replay is not None:
             self._replay.began(channel.name)
         if channel.name not in self._last:
@@ -250,11 +239,10 @@ class GatewayStream:
 
     async def _reconnect(self) -> list[Item]:
         """Try to connect once more. Returns what the consumer has to know: that nothing comes, once it is no blink."""
-        untold = self._ever and not self._told_lost
+        untold = self._dialler.ever and not self._told_lost
         try:
             async with asyncio.timeout_at(self._lost_at + GRACE_S if untold else None):
-                await asyncio.sleep(max(0.0, self._retry_at - self._time()))
-                self._socket = await self._connect()
+                self._socket = await self._dialler.connect()
         except TimeoutError:
             self._told_lost = True
             return [*self._states.lost("the connection to the gateway is lost")]
@@ -270,79 +258,21 @@ class GatewayStream:
                 raise
         return []
 
-    async def _connect(self) -> ClientConnection | None:
-        """Connect; None where it may work later. Raises Refused, RequestError and GatewayUnreachable where not."""
-        try:
-            return await connect(
-                self._url, additional_headers=await self._tokens.headers(), ssl=self._tls, compression=None,
-                max_size=None, max_queue=QUEUE_FRAMES, open_timeout=OPEN_TIMEOUT_S, ping_interval=None,
-                close_timeout=2.0, proxy=None, user_agent_header="tickwire-client",
-            )  # fmt: skip
-        except InvalidStatus as error:
-            response = error.response
-            retry_s = retry_after_s(response.headers.get("Retry-After"))
-            refusal = problem_error(self._url, response.status_code, bytes(response.body or b""), retry_s)
-            if response.status_code == 401:
-                self._renew(refusal)
-                return None
-            if not isinstance(refusal, Refused | GatewayUnreachable) or response.status_code == 403:
-                raise refusal from error
-            self._not_yet(refusal, retry_s)
-        except InvalidURI as error:
-            raise GatewayUnreachable(self._url, str(error)) from error
-        except (OSError, InvalidHandshake, TimeoutError) as error:
-            self._not_yet(GatewayUnreachable(self._url, str(error) or type(error).__name__), 0.0)
-        return None
-
-    def _not_yet(self, error: Exception, wait_s: float) -> None:
-        """Decide when to try again; raises `error` where there never was a connection and patience is at its end."""
-        if not self._ever and self._time() >= self._patience_until:
-            raise error
-        self._wait(max(wait_s, self._backoff()))
-        logger.info("not connected retry_in_s=%.2f error=%s", self._retry_at - self._time(), error)
-
-    def _renew(self, refusal: Exception) -> None:
-        """Have the token renewed; raises `refusal` where it cannot be, or a new one was just refused, too."""
-        if not self._tokens.renewable or self._renewed:
-            raise refusal
-        self._tokens.forget()
-        self._renewed = True
-        self._wait(0.0)
-
-    def _wait(self, delay_s: float) -> None:
-        self._retry_at = self._time() + delay_s
-
-    def _backoff(self) -> float:
-        delay_s = self._backoff_s * random.uniform(0.5, 1.0)
-        self._backoff_s = min(self._backoff_s * 2, BACKOFF_MAX_S)
-        return delay_s
-
     def _lost(self, error: ConnectionClosed) -> None:
-        """Decide by the close code when to come back."""
-        close = error.rcvd
-        code, reason = (close.code, close.reason) if close is not None else (1006, str(error))
-        logger.info("connection lost code=%d reason=%s", code, reason)
         self._socket = None
         self._late.clear()
         self._lost_at = self._time()
-        hint = _RECONNECT.search(reason)
-        if code == 4401:
-            self._renew(Refused(401, "unauthorized", reason))
-        elif hint is not None:
-            self._wait(int(hint[1]) / 1000)  # random already
-        elif code == 4008:
-            self._wait(0.0)  # it was us; what was missed waits in the log
-        else:
-            self._wait(self._backoff())
+        self._dialler.lost(error)
 
     async def _subscribe(self, socket: ClientConnection) -> None:
         """Subscribe to everything, behind what was received before."""
-        self.reconnects += self._ever
+        again = self._dialler.ever
+        self.reconnects += again
         plain = [name for name in self._wanted if not is_pattern(parse_channel(name, wildcards=True))]
         patterns = [name for name in self._wanted if name not in set(plain)]
         replay = self._replay if self._replay is not None and not self._replay.over else None
         past = [name for name in [*plain, *self._last] if replay is not None and replay.wants(name)]
-        if not self._ever:
+        if not again:
             names, after = plain, dict(self._after)
         else:
             # Channels first and by name, each behind its last id; patterns then add those that are new since.
@@ -351,7 +281,7 @@ class GatewayStream:
             after |= {name: BEGINNING for name in patterns if _counted(name)}
         names = [name for name in names if name not in set(past)]
         self._states.found()
-        self._ever, self._told_lost = True, False
+        self._dialler.ever, self._told_lost = True, False
         rated = [name for name in names if not is_event(parse_channel(name).kind)] if self._max_rate else []
         await self._send(socket, [name for name in names if name not in set(rated)], after, None)
         await self._send(socket, rated, {}, self._max_rate)
