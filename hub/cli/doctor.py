@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from email.utils import parsedate_to_datetime
@@ -18,6 +17,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn
 
 from hub import config, redisio
 from hub.cli import demo
+from hub.cli.addresses import Addresses, addresses_of
 from hub.cli.parts import gateway_address, venues_of
 from hub.config import Settings
 from hub.embedded import configured_port, port_is_free
@@ -49,13 +49,6 @@ class Check(Struct):
     level: Level
     text: str
     todo: str = ""
-
-
-class _Addresses(Struct):
-    venue: str
-    urls: list[str]
-    missing: list[str]
-    error: str
 
 
 @click.command()
@@ -134,19 +127,29 @@ async def _gateway_health(url: str) -> int | None:
 # Redis
 
 
-def _redis_url(settings: Settings) -> tuple[str, bool]:
-    """Return the address of the hub's Redis and whether it is an embedded one that runs."""
-    if settings.redis.url:
-        return settings.redis.url, False
+def _running(settings: Settings) -> str | None:
+    """Return the data folder of the embedded server that runs, the live hub's or the demo's."""
     for folder in (settings.redis.data_dir, demo.data_dir(settings.redis.data_dir)):
         port = configured_port(folder)
         if port is not None and not port_is_free(port):
-            return f"redis://127.0.0.1:{port}/0", True
-    return "", False
+            return folder
+    return None
+
+
+def _redis_url(settings: Settings) -> str:
+    """Return the address of the hub's Redis; empty where it would be an embedded one and none runs."""
+    if settings.redis.url:
+        return settings.redis.url
+    folder = _running(settings)
+    return f"redis://127.0.0.1:{configured_port(folder)}/0" if folder is not None else ""
+
+
+def _is_demo(settings: Settings) -> bool:
+    return not settings.redis.url and _running(settings) == demo.data_dir(settings.redis.data_dir)
 
 
 async def _redis(settings: Settings) -> list[Check]:
-    url, _ = _redis_url(settings)
+    url = _redis_url(settings)
     if not url:
         return [_embedded(settings)]
     try:
@@ -167,7 +170,10 @@ async def _redis(settings: Settings) -> list[Check]:
         if settings.redis.url.partition("://")[0] in {"redis", "rediss", "unix", ""}:
             checks.append(await _redis_clock(reader))
         members = await reader.smembers(Keys(settings.redis.prefix).venues)
-        checks.append(await _pulses(reader, Keys(settings.redis.prefix), sorted(name.decode() for name in members)))
+        venues = {name.decode() for name in members}
+        if settings.venues and not _is_demo(settings):
+            venues.update(venues_of(settings))  # some may never have begun
+        checks.append(await _pulses(reader, Keys(settings.redis.prefix), sorted(venues)))
     return checks
 
 
@@ -250,15 +256,14 @@ def _offset(name: str, offset_s: float, error_s: float) -> Check:
 
 
 async def _venues(settings: Settings, tell: Callable[[Check], None]) -> None:
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "feeds.addresses", *venues_of(settings),
-        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-    )  # fmt: skip
-    output, errors = await process.communicate()
-    if process.returncode != 0:
-        tell(Check("venues", "fail", errors.decode(errors="replace").strip().rpartition("\n")[2]))
+    if _is_demo(settings):
+        tell(Check("venues", "ok", "not asked: the hub that runs is the demo, on recorded sessions"))
         return
-    rows = [msgspec.json.decode(line, type=_Addresses) for line in output.splitlines()]
+    try:
+        rows = await addresses_of(venues_of(settings))
+    except ConfigError as error:
+        tell(Check("venues", "fail", str(error)))
+        return
     columns = SpinnerColumn(), TextColumn("{task.description} {task.completed}/{task.total}")
     progress = Progress(*columns, console=Console(stderr=True), transient=True)
     timeout = aiohttp.ClientTimeout(total=VENUE_TIMEOUT_S)
@@ -272,7 +277,7 @@ async def _venues(settings: Settings, tell: Callable[[Check], None]) -> None:
                 progress.advance(task)
 
 
-async def _venue(session: aiohttp.ClientSession, row: _Addresses) -> list[Check]:
+async def _venue(session: aiohttp.ClientSession, row: Addresses) -> list[Check]:
     name = f"venue {row.venue}"
     if row.error:
         return [Check(name, "fail", row.error, "correct the section of the venue in hub.toml")]

@@ -58,6 +58,27 @@ def test_config_check_of_a_wrong_file(tmp_path: Path) -> None:
     assert result.stderr == "tickwire: unknown setting gateway.prot; did you mean gateway.port?\n"
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[venues.binanse]\nenabled = false\n", "there is no venue 'binanse'; known: alpaca, "),
+        ("[venues.binance]\nfeed = 'fast'\n", "venues.binance.feed = 'fast' does not exist"),
+        ("[consolidator]\nanalytics = ['vwapp']\n", "there is no measure 'vwapp'; did you mean 'vwap'?"),
+    ],
+)
+def test_config_check_knows_venues_and_measures(tmp_path: Path, text: str, said: str) -> None:
+    (tmp_path / "hub.toml").write_text(text)
+    result = tickwire("config", "check", cwd=tmp_path)
+    assert result.returncode == 2 and said in result.stderr and result.stdout == ""
+
+
+def test_config_check_tells_of_keys_that_are_missing(tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text("[venues.alpaca]\nsymbols = ['AAPL']\n")
+    result = tickwire("config", "check", "--config", "mine.toml", cwd=tmp_path, ALPACA_KEY_ID="x", ALPACA_SECRET_KEY="")
+    assert result.returncode == 0
+    assert result.stdout.endswith("valid.\nNot in the environment, and venue alpaca needs it: ALPACA_SECRET_KEY\n")
+
+
 def test_redis_cli_reaches_the_configured_redis(tmp_path: Path, redis_server: EmbeddedRedis) -> None:
     result = tickwire("redis-cli", "SET", "some key", "x", cwd=tmp_path, TICKWIRE_REDIS__URL=redis_server.url)
     assert (result.returncode, result.stdout) == (0, "OK\n")

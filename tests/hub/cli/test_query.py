@@ -202,6 +202,22 @@ async def test_doctor_tells_that_redis_is_full(tmp_path: Path) -> None:
     assert code == {"1gb": 0, "1mb": 1}
 
 
+async def test_doctor_asks_no_venue_about_a_demo(tmp_path: Path) -> None:
+    async with EmbeddedRedis(tmp_path / "redis-demo"):
+        env = {"TICKWIRE_REDIS__DATA_DIR": str(tmp_path / "redis"), "TICKWIRE_GATEWAY__PORT": str(free_port())}
+        code, checks = await doctor(tmp_path, **env)
+    assert code == 0 and "demo" in checks["venues"]["text"]
+    assert not [name for name in checks if name.startswith("venue ")]
+
+
+async def test_doctor_misses_feeds_that_never_began(tmp_path: Path, gateway: Gateway, redis_url: str) -> None:
+    (tmp_path / "hub.toml").write_text("[venues.binance]\n[venues.kraken]\n[venues.okx]\nenabled = false\n")
+    env = {"TICKWIRE_REDIS__URL": redis_url, "TICKWIRE_GATEWAY__PORT": str(gateway.port)}
+    code, checks = await doctor(tmp_path, "--offline", **env)
+    assert code == 0 and checks["feeds"]["level"] == "warn"
+    assert checks["feeds"]["text"] == "alive: binance; without a pulse: kraken"
+
+
 async def test_doctor_reaches_venues_and_reads_their_clocks(tmp_path: Path) -> None:
     async def answer(request: web.Request) -> web.Response:
         return web.Response(headers={"Date": "Thu, 01 Jan 2026 00:00:00 GMT"})
