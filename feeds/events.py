@@ -97,12 +97,15 @@ class EventPath:
         state = self._symbols[trade.symbol]
         if state.turns.owner is not source and self._not_yet(source, state, trade):
             return ()
-        if self.adapter.trade_ids_unique and not state.trade_ids.new(trade.trade_id):
+        at = trade.ts_event if trade.ts_event is not None else trade.ts_recv
+        if self.adapter.trade_ids_unique and (
+            (at < state.trade_at and state.trade_ids.forgotten(trade.trade_id))
+            or not state.trade_ids.new(trade.trade_id)
+        ):
             self.counters["trades_repeated"] += 1
             return ()
         if state.turns.held:
             state.turns.held.pop(_name_of(trade), None)
-        at = trade.ts_event if trade.ts_event is not None else trade.ts_recv
         contiguous = source.adapter.trade_ids_contiguous
         before = state.trade_ids.last
         missing = state.trade_ids.missing_before(trade.trade_id) if contiguous else None

@@ -10,10 +10,12 @@ import heapq
 import os
 import sys
 import zlib
-from collections import defaultdict, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import BinaryIO
+
+import msgspec
 
 from feeds.adapter import Adapter, Event, Fetch
 from feeds.pipeline import Pipeline, Source
@@ -67,9 +69,9 @@ class Normalizer:
         self.warnings: list[str] = []
         self._given = instruments
         self._endpoint = next(iter(adapter.endpoints))
-        self._opened: list[str] = []
+        self._opened: list[tuple[str, int]] = []
         self._bodies: dict[tuple[str, str], deque[Body]] = defaultdict(deque)
-        self._due: list[tuple[int, int, Fetch, Body]] = []
+        self._due: list[tuple[int, int, Source, Fetch, Body]] = []
         self._generation = self._answers = self._ticked = self._clock = 0
         for body in session.bodies:
             try:
@@ -82,14 +84,16 @@ class Normalizer:
         self._prepare()
         seen_data = False
         self._opened.clear()
-        opened: set[str] = set()  # of several endpoints, one that comes later takes nothing away
+        opened: Counter[str] = Counter()  # of several endpoints, one that comes later takes nothing away
         for frame in self.session.frames():
             self._note_endpoint(frame)
             if frame.direction == "open":
                 if seen_data and (not opened or self._endpoint in opened):
                     self._reopen()
-                    seen_data, opened = False, set()
-                opened.add(self._endpoint)
+                    seen_data, opened = False, Counter()
+                self._opened[-1] = self._endpoint, opened[self._endpoint]
+                opened[self._endpoint] += 1
+            self._source = self._line(frame)
             self._source.adapter.endpoint = self._endpoint
             if frame.direction != "in":
                 continue
@@ -103,7 +107,7 @@ class Normalizer:
                 continue
             if events:
                 self._source.heard = self._clock
-            self._take(events)
+            self._take(self._source, events)
         while self._due:
             self._advance(self._due[0][0])
         self.pipeline.tick(self._clock)
@@ -153,10 +157,18 @@ class Normalizer:
         )
         if not bodies:
             return None
-        try:
-            return [row for body in bodies for row in self.adapter.parse_instruments(body)]
-        except WireError as error:
-            raise SessionError(f"the list of instruments cannot be read: {error}") from error
+        rows: list[Instrument] = []
+        unread: list[WireError] = []
+        for body in bodies:
+            try:
+                rows += self.adapter.parse_instruments(body)
+            except WireError as error:
+                unread.append(error)
+        if unread and not rows:
+            raise SessionError(f"the list of instruments cannot be read: {unread[0]}") from unread[0]
+        for error in unread:
+            self._warn_once(f"unreadable list of instruments skipped: {error}")
+        return rows
 
     def _as_listed(self, kinds: dict[str, set[str]], keys: Collection[str]) -> dict[str, set[str]]:
         """Return `kinds` under the lists' keys: an older form may spell an instrument in another way."""
@@ -177,29 +189,42 @@ class Normalizer:
 
     def _open(self, rows: list[Instrument]) -> None:
         self._generation += 1
-        adapter = self.adapter(rows, BookSettings().levels, self._endpoint)
-        self._source = Source(adapter, self._generation)
+        self._lines = [self._connected(rows)]
+        self._source = self._lines[0]
         # What the old connection asked for and did not get yet answers the new one.
-        for _, _, fetch, body in sorted(self._due, key=lambda due: due[:2], reverse=True):
+        for _, _, _, fetch, body in sorted(self._due, key=lambda due: due[:2], reverse=True):
             self._waiting(fetch).appendleft(body)
         self._due.clear()
+
+    def _connected(self, rows: list[Instrument]) -> Source:
+        return Source(self.adapter(rows, BookSettings().levels, self._endpoint), self._generation)
+
+    def _line(self, frame: Frame) -> Source:
+        """Return the connection that `frame` came by: those to one endpoint at one time share no state."""
+        if not self._opened:
+            return self._source
+        number = self._opened[-1 if frame.on is None else frame.on][1]
+        while number >= len(self._lines):
+            self._lines.append(self._connected(self.pipeline.instruments))
+        return self._lines[number]
 
     def _reopen(self) -> None:
         """A connection opened after data: as in a feed, nothing of the old one is trusted."""
         rows = self.pipeline.instruments
         symbols = [row.symbol for row in rows]
-        self.pipeline.lost(self._source, symbols, "the recorded connection was opened again", self._clock)
+        for source in self._lines:
+            self.pipeline.lost(source, symbols, "the recorded connection was opened again", self._clock)
         self._open(rows)
         self.pipeline.flowing(self._source, symbols, self._clock)
 
     def _note_endpoint(self, frame: Frame) -> None:
         if frame.direction == "open":
             self._endpoint = self.adapter.endpoint_at(frame.payload.decode(errors="replace"))
-            self._opened.append(self._endpoint)
+            self._opened.append((self._endpoint, 0))
         elif frame.on is not None:
             if not 0 <= frame.on < len(self._opened):
                 raise SessionError(f"{self.session.path}: a frame on connection {frame.on}, which was not opened")
-            self._endpoint = self._opened[frame.on]
+            self._endpoint = self._opened[frame.on][0]
 
     # time and answers
 
@@ -211,9 +236,9 @@ class Normalizer:
 
     def _advance(self, now: int) -> None:
         while self._due and self._due[0][0] <= now:
-            ts, _, fetch, body = heapq.heappop(self._due)
+            ts, _, source, fetch, body = heapq.heappop(self._due)
             self._set_clock(ts)
-            self._take(self._read(fetch, body))
+            self._take(source, self._read(source, fetch, body))
         self._set_clock(now)
 
     def _set_clock(self, now: int) -> None:
@@ -223,14 +248,14 @@ class Normalizer:
             for _ in self.pipeline.tick(self._clock):
                 self.pipeline.counters["candles_incomplete"] += 1
 
-    def _take(self, events: list[Event | Fetch]) -> None:
-        intents = deque(self.pipeline.feed(self._source, events))
+    def _take(self, source: Source, events: list[Event | Fetch]) -> None:
+        intents = deque(self.pipeline.feed(source, events))
         while intents:  # a loop, not a recursion: a session may hold thousands of snapshots that are too old
             intent = intents.popleft()
             if isinstance(intent, Fetch):
-                intents += self.pipeline.feed(self._source, self._fetched(intent))
+                intents += self.pipeline.feed(source, self._fetched(source, intent))
 
-    def _fetched(self, fetch: Fetch) -> list[Event | Fetch]:
+    def _fetched(self, source: Source, fetch: Fetch) -> list[Event | Fetch]:
         """Answer `fetch` if its body has arrived; one that comes later is answered when its time has come."""
         waiting = self._waiting(fetch)
         if not waiting:
@@ -238,23 +263,37 @@ class Normalizer:
             return []
         body = waiting.popleft()
         if body.ts is None or body.ts <= self._clock:
-            return self._read(fetch, body)
+            return self._read(source, fetch, body)
         self._answers += 1
-        heapq.heappush(self._due, (body.ts, self._answers, fetch, body))
+        heapq.heappush(self._due, (body.ts, self._answers, source, fetch, body))
         return []
 
     def _waiting(self, fetch: Fetch) -> deque[Body]:
         return self._bodies[fetch.resource, fetch.instrument.venue_symbol if fetch.instrument is not None else ""]
 
-    def _read(self, fetch: Fetch, body: Body) -> list[Event | Fetch]:
+    def _read(self, source: Source, fetch: Fetch, body: Body) -> list[Event | Fetch]:
+        data = body.read()
         try:
-            return self._source.adapter.snapshot(fetch, body.read(), self._clock)
+            return source.adapter.snapshot(fetch, data, self._clock)
         except WireError as error:
-            raise SessionError(f"{body.path}: {error}") from error
+            if not _is_json(data):
+                raise SessionError(f"{body.path}: {error}") from error
+            self.pipeline.counters["wire_errors"] += 1
+            self._warn_once(f"unreadable answer skipped: {body.path.name}: {error}")
+            return [fetch]  # as in a feed, it is asked for again
 
     def _warn_once(self, text: str) -> None:
         if len(self.warnings) < 20:
             self.warnings.append(text)
+
+
+def _is_json(data: bytes) -> bool:
+    """Tell a file that is whole, as one with the venue's error, from a damaged one."""
+    try:
+        msgspec.json.decode(data, type=msgspec.Raw)
+    except ValueError:
+        return False
+    return True
 
 
 def _unlisted(adapter: type[Adapter], keys: Iterable[str]) -> list[Instrument]:

@@ -4,12 +4,19 @@ Floats are never multiplied: a product is exact in decimals and rounded once, so
 """
 
 from decimal import Decimal
+from typing import Annotated, TypeAlias
 
 import msgspec
+from msgspec import Meta
 
 from hub.model import Price, Size
 
-__all__ = ["SizesOf", "number", "product", "size_of"]
+__all__ = ["PositiveLevel", "PositivePrice", "SizesOf", "number", "product", "size_of"]
+
+PositivePrice: TypeAlias = Annotated[float, Meta(gt=0, lt=1e30)]
+"""A price where the venue trades nothing below zero."""
+PositiveLevel: TypeAlias = tuple[PositivePrice, Size]
+"""(price, size)"""
 
 
 def number(text: str | None) -> float | None:

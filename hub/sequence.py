@@ -119,6 +119,13 @@ class TradeIds:
         """Tell whether `trade_id` was seen, without noting it."""
         return trade_id in self._seen
 
+    def forgotten(self, trade_id: str) -> bool:
+        """Tell whether consecutive numbers put `trade_id` before the window: whether it was seen is not known."""
+        order = self._order
+        if not self.contiguous or len(order) < self.WINDOW or not trade_id.isdecimal():
+            return False
+        return int(trade_id) < int(order[0])
+
     def newest(self) -> list[str]:
         """Return the last ids, as many as a venue may repeat to a new connection."""
         return list(self._order)[-self.REPEATED :]

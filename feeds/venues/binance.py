@@ -304,14 +304,15 @@ class Binance(Adapter):
         if m.u <= self._quoted.get(instrument.symbol, -1):
             return [Skipped("repeated quote")]
         self._quoted[instrument.symbol] = m.u
-        return [Quote(self.venue, instrument.symbol, "", None, ts_recv, 0, m.b, m.B, m.a, m.A)]
+        bid, ask = (m.b, m.B) if m.b else (None, None), (m.a, m.A) if m.a else (None, None)
+        return [Quote(self.venue, instrument.symbol, "", None, ts_recv, 0, *bid, *ask)]
 
     def _ticker(self, data: Any, instrument: Instrument, ts_recv: int) -> list[Event | Fetch]:
         m = decode_ticker(data)
         return [
             Ticker(
                 self.venue, instrument.symbol, "", m.E * NS_PER_MS, ts_recv, 0,
-                m.c, m.o, m.h, m.l, m.v, m.q, m.b, m.a,
+                m.c or None, m.o or None, m.h or None, m.l or None, m.v, m.q, m.b or None, m.a or None,
             )
         ]  # fmt: skip
 

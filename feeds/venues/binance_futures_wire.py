@@ -5,8 +5,9 @@ from typing import Annotated, Literal, TypeAlias
 import msgspec
 from msgspec import Meta, Raw, Struct
 
+from feeds.units import PositiveLevel, PositivePrice
 from feeds.venues.binance_wire import Filter, Id, Millis
-from hub.model import Level, Price, Size
+from hub.model import Price, Size
 
 __all__ = [
     "Contract",
@@ -35,8 +36,8 @@ class Diff(Struct, gc=False):
     U: Id
     u: Id
     pu: Id
-    b: list[Level]
-    a: list[Level]
+    b: list[PositiveLevel]
+    a: list[PositiveLevel]
 
 
 class Trade(Struct, gc=False):
@@ -46,7 +47,7 @@ class Trade(Struct, gc=False):
     """
 
     t: Id
-    p: Price
+    p: PositivePrice
     q: Size
     T: Millis
     m: bool

@@ -5,7 +5,8 @@ from typing import Annotated, TypeAlias
 import msgspec
 from msgspec import Meta, Raw, Struct
 
-from hub.model import Level, Price, Size
+from feeds.units import PositiveLevel, PositivePrice
+from hub.model import Price, Size
 
 __all__ = [
     "UNREADABLE",
@@ -65,7 +66,7 @@ class AggTrade(Struct, gc=False):
     """`{"e":"aggTrade","s":"BTCUSDT","a":1,"p":"1.0","q":"2.0","f":1,"l":3,"T":ms,"m":true}`; m: the buyer is maker."""
 
     a: Id
-    p: Price
+    p: PositivePrice
     q: Size
     f: Id
     l: Id  # noqa: E741 - the venue's name
@@ -77,14 +78,14 @@ class Trade(Struct, gc=False):
     """`{"e":"trade","E":ms,"s":"BTCUSDT","t":1,"p":"1.0","q":"2.0","T":ms,"m":true}`: a single fill."""
 
     t: Id
-    p: Price
+    p: PositivePrice
     q: Size
     T: Millis
     m: bool
 
 
 class BookTicker(Struct, gc=False):
-    """`{"u":1,"s":"BTCUSDT","b":"1.0","B":"2.0","a":"1.1","A":"3.0"}`: no type, no time."""
+    """`{"u":1,"s":"BTCUSDT","b":"1.0","B":"2.0","a":"1.1","A":"3.0"}`: no type, no time; 0 where a side is empty."""
 
     u: Id
     b: Price
@@ -99,12 +100,15 @@ class Diff(Struct, gc=False):
     E: Millis
     U: Id
     u: Id
-    b: list[Level]
-    a: list[Level]
+    b: list[PositiveLevel]
+    a: list[PositiveLevel]
 
 
 class Ticker(Struct, gc=False):
-    """`{"e":"24hrTicker","E":ms,"c":last,"o":open,"h":high,"l":low,"v":base,"q":quote,"b":bid,"a":ask}`, 24 h."""
+    """`{"e":"24hrTicker","E":ms,"c":last,"o":open,"h":high,"l":low,"v":base,"q":quote,"b":bid,"a":ask}`, 24 h.
+
+    A price is 0 where there is none: nothing was traded, or a side is empty.
+    """
 
     E: Millis
     c: Price
@@ -121,8 +125,8 @@ class DepthSnapshot(Struct, gc=False):
     """`GET /api/v3/depth`: `{"lastUpdateId":1,"bids":[["1.0","2.0"]],"asks":[]}`; futures add the time as `E`."""
 
     lastUpdateId: Id
-    bids: list[Level]
-    asks: list[Level]
+    bids: list[PositiveLevel]
+    asks: list[PositiveLevel]
     E: Millis | None = None
 
 

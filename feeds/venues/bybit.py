@@ -15,6 +15,7 @@ Quirks:
 """
 
 from collections.abc import Callable, Sequence
+from math import inf
 from typing import Any, ClassVar
 from urllib.parse import parse_qs, urlsplit
 
@@ -53,20 +54,26 @@ _TICKER = frozenset(
     {"lastPrice", "prevPrice24h", "highPrice24h", "lowPrice24h", "volume24h", "turnover24h", "bid1Price", "ask1Price"}
 )
 _MARK = frozenset({"markPrice", "indexPrice", "fundingRate", "nextFundingTime", "openInterest"})
-_LATEST_MS = 9_000_000_000_000  # ns of later times would not fit 64 bits
+#: What is never below zero; ns of later times would not fit 64 bits.
+_LARGEST = {"volume24h": inf, "turnover24h": inf, "openInterest": inf, "nextFundingTime": 9e12}
 
 _Handler = Callable[[Frame, Any, int], list[Event | Fetch]]
 
 
 class _Book:
-    """One book: `last` is the newest `u`; `waiting`: a snapshot was asked for."""
+    """One book: `last` is the newest `u` and `told` its time in ms; `waiting`: a snapshot was asked for."""
 
-    __slots__ = ("instrument", "last", "live", "topic", "waiting", "window")
+    __slots__ = ("instrument", "last", "live", "told", "topic", "waiting", "window")
 
     def __init__(self, instrument: Instrument, topic: str, window: int) -> None:
         self.instrument, self.topic, self.window = instrument, topic, window
-        self.last = 0
+        self.last = self.told = 0
         self.live = self.waiting = False
+
+    def older(self, frame: Frame, u: int) -> bool:
+        """Tell whether a message came before what was applied: after a restart numbers fall, but time does not."""
+        # https://bybit-exchange.github.io/docs/v5/websocket/public/orderbook: u of 1 is a snapshot after a restart.
+        return self.live and u <= self.last and (frame.ts is None or frame.ts <= self.told - (u == 1))
 
 
 class Bybit(Adapter):
@@ -114,6 +121,7 @@ class Bybit(Adapter):
         self._routes: dict[str, dict[str, tuple[_Handler, Any]]] = {name: {} for name in SECTIONS}
         self._books: dict[str, _Book] = {}
         self._traded: set[str] = set()
+        self._quoted: dict[str, tuple[int, int]] = {}
         self._tickers: dict[str, dict[str, float | None]] = {}
         self._requests: dict[str, tuple[str, ...]] = {}
         self._next_id = 1
@@ -281,8 +289,13 @@ class Bybit(Adapter):
         if frame.type != "snapshot":
             return [Skipped("unknown type")]
         m = wire.decode_book(frame.data)
+        symbol, ts = instrument.symbol, frame.ts or 0
+        told, number_told = self._quoted.get(symbol, (0, 0))
+        if ts <= told and m.u < number_told:
+            return [Skipped("older quote")]
+        self._quoted[symbol] = ts, m.u
         bid, ask = m.b[0] if m.b else (None, None), m.a[0] if m.a else (None, None)
-        return [Quote(self.venue, instrument.symbol, "", _ns(frame), ts_recv, 0, *bid, *ask)]
+        return [Quote(self.venue, symbol, "", _ns(frame), ts_recv, 0, *bid, *ask)]
 
     # tickers: contracts tell what changed
 
@@ -292,7 +305,7 @@ class Bybit(Adapter):
         if not snapshot and (known is None or frame.type != "delta"):
             return [Skipped("delta before snapshot" if known is None else "unknown type")]
         data = wire.decode_ticker(frame.data)
-        told = {key: _number(data[key]) for key in data.keys() & (_TICKER | _MARK)}
+        told = {key: _number(key, data[key]) for key in data.keys() & (_TICKER | _MARK)}
         known = told if snapshot or known is None else {**known, **told}
         self._tickers[instrument.symbol] = known
         events: list[Event | Fetch] = []
@@ -314,8 +327,6 @@ class Bybit(Adapter):
 
     def _mark(self, row: Instrument, known: dict[str, float | None], ts: int | None, ts_recv: int) -> Mark:
         due = known.get("nextFundingTime")
-        if due is not None and not 0 <= due <= _LATEST_MS:
-            raise WireError(self.venue, f"nextFundingTime {due}")
         return Mark(
             self.venue, row.symbol, "", ts, ts_recv, 0,
             known.get("markPrice"), known.get("indexPrice"), known.get("fundingRate"),
@@ -326,9 +337,10 @@ class Bybit(Adapter):
 
     def _book(self, frame: Frame, book: _Book, ts_recv: int) -> list[Event | Fetch]:
         m = wire.decode_book(frame.data)
-        # https://bybit-exchange.github.io/docs/v5/websocket/public/orderbook: u of 1 is a snapshot after a restart.
+        if book.older(frame, m.u):
+            return [Skipped("repeated update")]
         if frame.type == "snapshot" or m.u == 1:
-            book.last, book.live, book.waiting = m.u, True, False
+            book.last, book.told, book.live, book.waiting = m.u, frame.ts or 0, True, False
             return [BookUpdate(book.instrument, True, m.b, m.a, _ns(frame), ts_recv, window=book.window)]
         if frame.type != "delta":
             return [Skipped("unknown type")]
@@ -338,11 +350,9 @@ class Bybit(Adapter):
             book.waiting = True
             return [BookGap(book.instrument, "an update came before any snapshot", ts_recv)]
         if m.u != book.last + 1:
-            if m.u <= book.last:
-                return [Skipped("repeated update")]
             book.live, book.waiting = False, True
             return [BookGap(book.instrument, f"sequence gap: expected {book.last + 1}, received {m.u}", ts_recv)]
-        book.last = m.u
+        book.last, book.told = m.u, frame.ts or book.told
         m.b.sort(reverse=True)
         m.a.sort()
         return [BookUpdate(book.instrument, False, m.b, m.a, _ns(frame), ts_recv)]
@@ -384,8 +394,12 @@ def _kind(channel: str) -> str | None:
     return {"publicTrade": "trade", "tickers": "ticker"}.get(channel)
 
 
-def _number(value: object) -> float | None:
-    return None if value is None else number(str(value))
+def _number(key: str, value: object) -> float | None:
+    """Read a field of a ticker; ValueError where it is none: what is kept goes into every later message."""
+    found = None if value is None else number(str(value))
+    if found is not None and key in _LARGEST and not 0 <= found <= _LARGEST[key]:
+        raise ValueError(f"{key} {found}")
+    return found
 
 
 def _ns(frame: Frame) -> int | None:

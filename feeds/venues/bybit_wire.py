@@ -6,7 +6,8 @@ import msgspec
 from msgspec import Meta, Raw, Struct, field
 
 from feeds.items import Items
-from hub.model import Level, Price, Size
+from feeds.units import PositiveLevel, PositivePrice
+from hub.model import Price, Size
 
 __all__ = [
     "UNREADABLE",
@@ -59,7 +60,7 @@ class TradePush(Struct, gc=False):
     T: Millis
     S: Literal["Buy", "Sell"]
     v: Size
-    p: Price
+    p: PositivePrice
     i: Annotated[str, Meta(min_length=1, max_length=64)]
 
 
@@ -67,8 +68,8 @@ class BookPush(Struct, gc=False):
     """`{"s":"BTCUSDT","b":[["30247.20","30.028"]],"a":[],"u":177400507,"seq":66544703342}`: absolute sizes, 0 removes;
     a delta's order is not promised."""
 
-    b: list[Level]
-    a: list[Level]
+    b: list[PositiveLevel]
+    a: list[PositiveLevel]
     u: Id
 
 

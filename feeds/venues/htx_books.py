@@ -68,6 +68,7 @@ class HtxBooks:
         self._syncs: dict[str, SnapshotSync[BookUpdate]] = {}
         self._asked: dict[str, int] = {}
         self._last: dict[str, int] = {}  # version or time of the last message
+        self._told: dict[str, int] = {}  # time in ms of the last one that was counted
         self._now = 0
 
     def first(
@@ -172,16 +173,18 @@ class HtxBooks:
             raise ValueError("a book message without a version")
         snapshot = tick.event == "snapshot"
         last = self._last.get(symbol)
+        ms = _ms_of(frame)
+        if last is not None and tick.version <= last and (ms is None or ms <= self._told.get(symbol, 0)):
+            return [Skipped("repeated book")]
         if not snapshot:
             if last is None:
                 return [Skipped("book before its snapshot")]
-            if tick.version <= last:
-                return [Skipped("repeated book")]
             if tick.version != last + 1:
                 del self._last[symbol]
                 return [BookGap(instrument, str(SequenceGap(last + 1, tick.version)), ts_recv)]
         self._last[symbol] = tick.version
-        return [self._update(instrument, tick, snapshot, _ms_of(frame), ts_recv)]
+        self._told[symbol] = ms or 0
+        return [self._update(instrument, tick, snapshot, ms, ts_recv)]
 
     def _chained(self, data: bytes, instrument: Instrument, ts_recv: int) -> list[Event | Fetch]:
         frame = decode_book(data)

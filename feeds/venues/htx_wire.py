@@ -7,6 +7,7 @@ import msgspec
 from msgspec import Meta, Raw, Struct, field
 
 from feeds.items import Items
+from feeds.units import PositiveLevel, PositivePrice
 from hub.model import Level, Price, Side, Size
 
 __all__ = [
@@ -67,8 +68,8 @@ class BookTick(Struct, gc=False):
     A side without a change is left out or null; sizes are absolute, 0 removes.
     """
 
-    bids: list[Level] | None = None
-    asks: list[Level] | None = None
+    bids: list[PositiveLevel] | None = None
+    asks: list[PositiveLevel] | None = None
     ts: Millis | None = None
     event: str = ""
     version: Id | None = None
@@ -92,7 +93,7 @@ class TradeRow(Struct, gc=False):
 
     ts: Millis
     amount: Size
-    price: Price
+    price: PositivePrice
     direction: Side
     id: Raw = Raw()
     tradeId: Id | None = None

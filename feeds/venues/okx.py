@@ -122,6 +122,7 @@ class Okx(Adapter):
         self._owners: dict[tuple[str, str], Arg] = {}
         self._chains: dict[str, Chain] = {}
         self._marks = Marks()
+        self._quoted: dict[str, tuple[int, int]] = {}
         self._requests: dict[str, tuple[str, ...]] = {}
         self._next_id = 1
         self._handlers: dict[str, _Handler] = {
@@ -318,6 +319,11 @@ class Okx(Adapter):
         factor = Decimal(repr(instrument.contract_size))
         events: list[Event | Fetch] = []
         for m in pushes:
+            told, number_told = self._quoted.get(instrument.symbol, (0, 0))
+            if m.ts <= told and 0 < m.seqId < number_told:  # after maintenance numbers fall, but time does not
+                events.append(Skipped("older quote"))
+                continue
+            self._quoted[instrument.symbol] = m.ts, m.seqId
             bid, ask = (
                 (side[0].price, size_of(side[0].size, factor)) if side else (None, None) for side in (m.bids, m.asks)
             )

@@ -46,16 +46,17 @@ def checksum(book: OrderBook) -> int:
 class Chain:
     """The messages of one book.
 
-    `last` is the newest seqId (None: the recording has none), `before` the one it followed. `waiting`: a snapshot was
-    asked for. `texted`: the last snapshot had a checksum, so digits are kept.
+    `last` is the newest seqId (None: the recording has none), `before` the one it followed, `told` its time in ms.
+    `waiting`: a snapshot was asked for. `texted`: the last snapshot had a checksum, so digits are kept.
     """
 
-    __slots__ = ("before", "instrument", "last", "live", "sizes", "texted", "waiting")
+    __slots__ = ("before", "instrument", "last", "live", "sizes", "texted", "told", "waiting")
 
     def __init__(self, instrument: Instrument, sizes: SizesOf | None) -> None:
         self.instrument, self.sizes = instrument, sizes
         self.last: int | None = None
         self.before: int | None = None
+        self.told = 0
         self.live = self.waiting = self.texted = False
 
     def read(self, frame: Frame, ts_recv: int) -> list[Event | Fetch]:
@@ -68,11 +69,15 @@ class Chain:
         events: list[Event | Fetch] = []
         for m, bids, asks, texts in pushes:
             if snapshot:
+                # After maintenance numbers fall, but time does not.
+                if self.live and m.ts <= self.told and m.seqId is not None and m.seqId < (self.last or 0):
+                    events.append(Skipped("older snapshot"))
+                    continue
                 self.live, self.waiting, self.texted = True, False, m.checksum != 0
             elif not self.live or m.prevSeqId != self.last:
                 events.append(self._broken(m, ts_recv))
                 continue
-            self.before, self.last = None if snapshot else self.last, m.seqId
+            self.before, self.last, self.told = None if snapshot else self.last, m.seqId, m.ts
             # 0 says nothing: the venue gave the checksum up in June 2026.
             checks = (m.checksum or None, texts) if self.texted else (None, None)
             events.append(
@@ -133,7 +138,7 @@ def _levels(rows: list[TextRow], sizes: SizesOf | None) -> tuple[list[Level], li
     for row in rows:
         price_text, size_text = row.price, row.size
         price, size = float(price_text), float(size_text) if sizes is None else sizes[size_text]
-        if not (-1e30 < price < 1e30 and 0 <= size < 1e30):
+        if not (0 < price < 1e30 and 0 <= size < 1e30):
             raise ValueError(f"no level: {price_text[:40]} {size_text[:40]}")
         levels.append((price, size))
         texts.append(f"{price_text}:{size_text}")

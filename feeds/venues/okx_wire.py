@@ -6,6 +6,7 @@ import msgspec
 from msgspec import Meta, Raw, Struct
 
 from feeds.items import Items
+from feeds.units import PositivePrice
 from hub.model import Price, Side, Size
 
 __all__ = [
@@ -70,7 +71,7 @@ class TradeOf(Struct, Generic[T], gc=False):
     where the instrument is one, side the taker's, count: fills merged in it (absent before 2023)."""
 
     tradeId: Annotated[str, Meta(min_length=1, max_length=64)]
-    px: Price
+    px: PositivePrice
     sz: T
     side: Side
     ts: Millis
@@ -80,14 +81,14 @@ class TradeOf(Struct, Generic[T], gc=False):
 class Row(Struct, array_like=True, gc=False):
     """`["41006.8","0.60038921","0","1"]`: price, size, a dead field, number of orders."""
 
-    price: Price
+    price: PositivePrice
     size: Size
 
 
 class SizeRow(Struct, array_like=True, gc=False):
     """A row of contracts: the size is multiplied as text."""
 
-    price: Price
+    price: PositivePrice
     size: str
 
 
@@ -118,6 +119,7 @@ class QuotePush(Struct, gc=False):
     asks: list[SizeRow]
     bids: list[SizeRow]
     ts: Millis
+    seqId: Id = 0
 
 
 class TickerPush(Struct, gc=False):

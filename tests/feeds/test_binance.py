@@ -9,7 +9,7 @@ from feeds.adapter import Acked, BookGap, BookUpdate, Fetch, Peek, Refused, Rota
 from feeds.venues.binance import Binance
 from hub.errors import WireError
 from hub.intervals import interval_ns
-from hub.model import CANDLE_TYPES, Candle, Ticker, Trade
+from hub.model import CANDLE_TYPES, Candle, Quote, Ticker, Trade
 from tests.feeds.frames import (
     BTC,
     ETH,
@@ -132,6 +132,27 @@ def test_a_best_bid_ask_that_is_older_or_repeated_is_dropped() -> None:
     made = adapter()
     outcomes = [type(made.receive(best(update, 1.0, 2.0), NOW)[0]).__name__ for update in (5, 5, 4, 6)]
     assert outcomes == ["Quote", "Skipped", "Skipped", "Quote"]
+
+
+def test_a_side_without_orders_is_none() -> None:
+    """The venue writes an empty side, and the prices of a day without trades, as 0."""
+    quote = single(framed("btcusdt@bookTicker", {"u": 1, "s": "BTCUSDT", "b": "0.00", "B": "0.00", "a": "2", "A": "3"}))
+    assert isinstance(quote, Quote)
+    assert (quote.bid, quote.bid_size, quote.ask, quote.ask_size) == (None, None, 2.0, 3.0)
+    zeros = dict.fromkeys("cohlvqba", "0.00000000")
+    day = single(framed("btcusdt@ticker", {"e": "24hrTicker", "E": T0, "s": "BTCUSDT", **zeros}))
+    assert isinstance(day, Ticker)
+    assert (day.last_price, day.open_price, day.high_price, day.low_price) == (None,) * 4
+    assert (day.bid_price, day.ask_price, day.volume, day.quote_volume) == (None, None, 0.0, 0.0)
+
+
+@pytest.mark.parametrize("price", ["0", "-1"])
+def test_nothing_is_traded_at_or_below_zero(price: str) -> None:
+    data = {"e": "trade", "E": T0, "s": "BTCUSDT", "t": 9, "p": price, "q": "2", "T": T0, "m": True}
+    change = {"e": "depthUpdate", "E": T0, "s": "BTCUSDT", "U": 1, "u": 2, "b": [[price, "1"]], "a": []}
+    for frame in (framed("btcusdt@trade", data), framed("btcusdt@depth@100ms", change)):
+        with pytest.raises(WireError):
+            adapter().receive(frame, NOW)
 
 
 def test_absent_is_none() -> None:

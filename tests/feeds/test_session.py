@@ -159,8 +159,8 @@ UNREADABLE: dict[str, tuple[dict[str, bytes], list[str]]] = {
     ),
     "a URL that is none": (FRAMES | {"rest_index.jsonl": b'{"url":"http://[x","file":"depth.json"}'}, ["http://[x"]),
     "a body that is missing": (FRAMES | {"rest_index.jsonl": INDEX.encode()}, ["depth.json"]),
-    "a body that is no book": (
-        FRAMES | {"rest_index.jsonl": INDEX.encode(), "depth.json": b'{"lastUpdateId":"x"}'}, ["depth.json"],
+    "a body cut off": (
+        FRAMES | {"rest_index.jsonl": INDEX.encode(), "depth.json": b'{"lastUpdateId":1,"bids":[["'}, ["depth.json"],
     ),
     "a body that is noise": (
         FRAMES | {"rest_index.jsonl": INDEX.encode(), "depth.json": b"\xff\x00\xfe"}, ["depth.json"],
@@ -188,6 +188,27 @@ def test_a_session_that_cannot_be_read_says_where(
     assert [word for word in words if word not in errors] == []
     assert errors.startswith("tickwire: ")
     assert errors.count("\n") == 1
+
+
+@pytest.mark.parametrize("body", [b'{"code":-1003,"msg":"Too many requests"}', b'{"lastUpdateId":"x"}', b"[]"])
+def test_an_answer_that_is_none_costs_itself_alone(
+    body: bytes, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A venue's error is recorded as any other body: as in a feed, the next one is asked for."""
+    index = INDEX + INDEX.replace("depth.json", "next.json") + LISTING + LISTING.replace("info.json.gz", "list.json")
+    files = {
+        **FRAMES, "rest_index.jsonl": index.encode(), "depth.json": body, "info.json.gz": gz(body.decode()),
+        "next.json": b'{"lastUpdateId":9999999999999,"bids":[["1","2"]],"asks":[]}',
+        "list.json": b'{"symbols":[{"symbol":"BTCUSDT","status":"TRADING","baseAsset":"BTC","quoteAsset":"USDT"}]}',
+    }  # fmt: skip
+    for name, data in files.items():
+        (tmp_path / name).write_bytes(data)
+    assert main(["binance", str(tmp_path)]) == 0
+    captured = capsys.readouterr()
+    assert '"symbol":"BTC-USDT"' in captured.out and '"action":"snapshot"' in captured.out
+    assert "unreadable answer skipped: depth.json" in captured.err
+    assert "unreadable list of instruments skipped" in captured.err
+    assert "wire_errors=1" in captured.err
 
 
 @pytest.mark.parametrize("name", ["nothing", "nothing.jsonl.gz"])

@@ -237,3 +237,13 @@ def test_the_window_of_ids_is_bounded() -> None:
         assert trades.new(str(number))
     assert len(trades._seen) == len(trades._order) == trades.WINDOW
     assert not trades.new(str(2 * trades.WINDOW))
+
+
+def test_numbers_before_the_window_are_known_to_be_old() -> None:
+    trades, others = TradeIds(contiguous=True), TradeIds(contiguous=False)
+    for number in range(1, TradeIds.WINDOW + 11):
+        assert not trades.forgotten("1") or number > TradeIds.WINDOW
+        trades.new(str(number))
+        others.new(str(number))
+    assert [trades.forgotten(text) for text in ("1", "10", "11", "99999", "a-b")] == [True, True, False, False, False]
+    assert not others.forgotten("1")  # its numbers may mean nothing

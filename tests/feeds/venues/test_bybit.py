@@ -450,6 +450,41 @@ def test_level_one_is_snapshots_and_a_side_may_be_empty() -> None:
     assert receive(bybit, book_frame("orderbook.1.BTCUSDT", "delta", 8, [["1", "0"]])) == [Skipped("unknown type")]
 
 
+def at(frame: Row, ms: int) -> Row:
+    return {**frame, "ts": frame["ts"] + ms}
+
+
+def test_numbers_that_fall_are_repeats_only_while_time_stands_still() -> None:
+    """u starts again at 1 after a restart; where that message is lost, what follows is not taken for old."""
+    bybit, _ = adapter()
+    snapshot = book_frame("orderbook.200.BTCUSDT", "snapshot", 10, [["1", "1"]], [["2", "1"]])
+    update = at(book_frame("orderbook.200.BTCUSDT", "delta", 11, [["1", "3"]]), 20)
+    assert [type(receive(bybit, frame)[0]) for frame in (snapshot, update)] == [BookUpdate, BookUpdate]
+    assert receive(bybit, snapshot) == [Skipped("repeated update")]  # the book would go back
+    (gap,) = receive(bybit, at(book_frame("orderbook.200.BTCUSDT", "delta", 2, [["1", "4"]]), 40))
+    assert isinstance(gap, BookGap)
+    assert gap.reason == "sequence gap: expected 12, received 2"
+
+
+def test_an_older_best_price_never_replaces_a_newer_one() -> None:
+    bybit, _ = adapter()
+    first, second = (book_frame("orderbook.1.BTCUSDT", "snapshot", u, [["1", "1"]], [["2", "1"]]) for u in (7, 8))
+    assert isinstance(receive(bybit, at(second, 10))[0], Quote)
+    assert receive(bybit, first) == [Skipped("older quote")]
+    assert isinstance(receive(bybit, at({**first, "data": {**first["data"], "u": 1}}, 20))[0], Quote)  # a restart
+
+
+@pytest.mark.parametrize("price", ["0", "-1"])
+def test_nothing_is_traded_at_or_below_zero(price: str) -> None:
+    bybit, _ = adapter()
+    for frame in (
+        book_frame("orderbook.200.BTCUSDT", "snapshot", 10, [[price, "1"]], [["2", "1"]]),
+        trade_frame("BTCUSDT", ("1", "Buy", price, "0.5")),
+    ):
+        with pytest.raises(WireError):
+            receive(bybit, frame)
+
+
 # tickers
 
 
@@ -489,6 +524,20 @@ def test_deltas_of_contracts_are_merged() -> None:
     # A new snapshot replaces: what it leaves out is not known any more.
     day, mark = receive(bybit, ticker("snapshot", lastPrice="5", fundingRate="", nextFundingTime="", markPrice="6"))
     assert (day.last_price, day.high_price, mark.funding_rate, mark.next_funding_ts) == (5, None, None, None)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("nextFundingTime", "9e15"), ("nextFundingTime", "-1"), ("openInterest", "-5")]
+)
+def test_a_wrong_field_of_a_delta_costs_that_delta_alone(field: str, value: str) -> None:
+    bybit, _ = adapter()
+    receive(bybit, ticker("snapshot", **FULL))
+    with pytest.raises(WireError):
+        receive(bybit, ticker("delta", **{field: value, "markPrice": "5"}))
+    (mark,) = receive(bybit, ticker("delta", markPrice="61875.06"))
+    assert isinstance(mark, Mark)
+    assert (mark.mark_price, mark.next_funding_ts) == (61875.06, 1715760000 * 10**9)
+    assert mark.open_interest == 58117.022
 
 
 def test_spot_has_neither_best_prices_nor_a_mark_and_inverse_volumes_are_turned() -> None:

@@ -311,6 +311,23 @@ def test_books_of_contracts_are_counted(chain: list[tuple[str, int]], expected: 
     assert " ".join(kinds(events)) == expected
 
 
+def test_versions_that_fall_are_repeats_only_while_time_stands_still() -> None:
+    adapter = Htx(ROWS)
+    first = counted("snapshot", 5)
+    assert kinds(adapter.receive(first, 1) + adapter.receive(counted("update", 6), 1)) == ["BookUpdate"] * 2
+    assert adapter.receive(first, 1) == [Skipped("repeated book")]  # the book would go back
+    tick = {"event": "update", "version": 3, "bids": [[1, 2]], "ts": T0 + 100}
+    assert kinds(adapter.receive(push("BTC-USDT", "depth.size_150.high_freq", tick), 1)) == ["BookGap"]
+
+
+@pytest.mark.parametrize("price", [0, -1])
+def test_nothing_is_traded_at_or_below_zero(price: int) -> None:
+    fill = {"tradeId": 1, "ts": T0, "amount": 1, "price": price, "direction": "buy"}
+    for frame in (counted("snapshot", 5, [[price, 1]]), push("btcusdt", "trade.detail", {"data": [fill]})):
+        with pytest.raises(WireError):
+            Htx(ROWS).receive(frame, 1)
+
+
 def test_a_lost_book_of_contracts_is_subscribed_again() -> None:
     adapter = Htx(ROWS)
     adapter.receive(counted("snapshot", 5, [[1, 2000]], [[2, 3]]), 1)

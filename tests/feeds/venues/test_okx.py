@@ -613,6 +613,38 @@ def test_two_channels_with_the_same_trades_or_books_count_once() -> None:
     ]
 
 
+def test_an_older_best_price_never_replaces_a_newer_one() -> None:
+    """seqId falls after maintenance, but time does not."""
+    okx, _ = adapter()
+    outcomes = [
+        type(okx.receive(push("bbo-tbt", "BTC-USDT", {"asks": ASKS, "bids": BIDS, "ts": ts, "seqId": number}), 1)[0])
+        for ts, number in (("5", 8), ("5", 7), ("4", 6), ("5", 8), ("6", 1))
+    ]
+    assert outcomes == [Quote, Skipped, Skipped, Quote, Quote]
+
+
+def test_a_book_does_not_go_back_to_an_older_snapshot() -> None:
+    okx, _ = adapter()
+    first = book("snapshot", -1, 10, BIDS, ASKS)
+    okx.receive(first, 1)
+    okx.receive(book("update", 10, 12, [["99", "1", "0", "1"]]), 1)
+    assert okx.receive(first, 1) == [Skipped("older snapshot")]
+    assert isinstance(okx.receive(book("update", 12, 13, [["99", "2", "0", "1"]]), 1)[0], BookUpdate)
+    (reset,) = okx.receive(book("snapshot", -1, 3, BIDS, ASKS).replace(b"1787612486407", b"1787612486408"), 1)
+    assert isinstance(reset, BookUpdate)
+
+
+@pytest.mark.parametrize("price", ["0", "-1"])
+def test_nothing_is_traded_at_or_below_zero(price: str) -> None:
+    okx, _ = adapter()
+    item = {"tradeId": "1", "px": price, "sz": "2", "side": "buy", "ts": "1646311839593"}
+    for check in (0, 7):
+        with pytest.raises(WireError):
+            okx.receive(book("snapshot", -1, 10, [[price, "1", "0", "1"]], ASKS, check), 1)
+    with pytest.raises(WireError):
+        okx.receive(push("trades", "BTC-USDT", item), 1)
+
+
 def test_a_side_without_orders_is_none() -> None:
     okx, _ = adapter()
     (quote,) = okx.receive(push("bbo-tbt", "BTC-USDT", {"asks": ASKS, "bids": [], "ts": "5", "seqId": 1}), 1)
