@@ -61,7 +61,7 @@ class _SinglePipeline(Pipeline):
     async def immediate_execute_command(self, *args: Any, **options: Any) -> Any:
         return await uncancelled(super().immediate_execute_command(*args, **options))  # type: ignore[no-untyped-call]
 
-    async def reset(self) -> None:
+    async def reset(self) -> None:  # type: ignore[override]  # RESET, the command, is no part of pipelines
         await uncancelled(super().reset())  # type: ignore[no-untyped-call]
 
 

@@ -1,4 +1,4 @@
-"""What the consolidator hears: the venues' channels over the bus, their pulses, the list of channels.
+"""What the consolidator hears: the venues' channels over the bus (channels.py says which), and their pulses.
 
 A status is followed by a read of the values it is about: a feed withdraws keys in the batch that says why. So a value
 that is gone stops counting with the answer, one that is not goes on without a break.
@@ -8,56 +8,30 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from functools import partial
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 
 from hub.bus import Bus
+from hub.consolidator.channels import Channels, Input
 from hub.consolidator.engine import Engine
 from hub.consolidator.health import Source, Venue
 from hub.consolidator.pulses import Pulses
-from hub.errors import RedisUnavailable, RequestError
 from hub.instruments import Instrument
 from hub.join import Joined
-from hub.keys import ALL_VENUES, VENUE_WIDE, Keys, channel_name, parse_channel
-from hub.model import Depth, Message, Quote, Status, Trade
+from hub.keys import Keys, channel_name
+from hub.model import Status
 from hub.position import Position
 from hub.reader import Reader
-from hub.topic import Topic
 
-__all__ = ["Input", "Inputs"]
+__all__ = ["Inputs"]
 
 logger = logging.getLogger(__name__)
 
 #: A connection that is back within this time changes nothing.
 GRACE_S = 1.0
-#: How often the list of channels is read, for those that went away.
-SWEEP_S = 60.0
 SECOND_READ_S = 0.5
-DESCRIBE_CHUNK = 500
-
-#: Kinds of input by what is made of them.
-_NEEDS: Final = {"depth": "depth", "candle": "trade"}
-_DECODERS: Final[dict[str, Callable[[bytes], Message]]] = {
-    "quote": msgspec.json.Decoder(Quote).decode,
-    "depth": msgspec.json.Decoder(Depth).decode,
-    "trade": msgspec.json.Decoder(Trade).decode,
-    "status": msgspec.json.Decoder(Status).decode,
-}
-
-
-class Input(Topic):
-    """A channel the consolidator reads. `source` is whose it is, None for a venue's status."""
-
-    __slots__ = ("closed", "decode", "source")
-
-    def __init__(self, name: str, keys: Keys) -> None:
-        super().__init__(name, keys)
-        self.source: Source | None = None
-        self.closed = False
-        self.decode = _DECODERS[self.kind]
 
 
 class Inputs:
@@ -77,17 +51,10 @@ class Inputs:
         self.reader = Reader(url, keys)
         self.unreadable = 0
         self._pulses = Pulses(self.bus, keys, engine, self._pulse_changed, self._silent)
-        self._described, self._changed = described, changed
-        self._topics: dict[str, Input] = {}
-        self._reading: dict[Source, int] = {}
-        self._new: dict[str, None] = {}
-        self._is_new = asyncio.Event()
+        self.channels = Channels(self.bus, engine, self.reader, self._pulses.look, self._read, described)
+        self._changed = changed
         self._timer: asyncio.TimerHandle | None = None
-        self._settled = asyncio.Event()
         self._failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        # Quotes need all of it: depths for imbalance_n, trades for measures.
-        made = engine.kinds
-        self._kinds = {"quote", "depth", "trade"} if "quote" in made else {_NEEDS[kind] for kind in made}
 
     async def run(self) -> None:
         """Read until cancelled. Raises RedisUnavailable where Redis cannot be reached at the start."""
@@ -96,15 +63,11 @@ class Inputs:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self.bus.run())
                 group.create_task(self._pulses.run())
-                group.create_task(self._describe())
-                group.create_task(self._sweep())
+                group.create_task(self.channels.describe())
+                group.create_task(self.channels.sweep())
                 group.create_task(self._failure())
         finally:
             await self.reader.close()
-
-    async def settled(self) -> None:
-        """Wait until everything that was there at the start was read."""
-        await self._settled.wait()
 
     async def _failure(self) -> None:
         await self._failed
@@ -159,20 +122,11 @@ class Inputs:
             self.received([(topic, joined.payloads[-1])])
 
     def channels_added(self, names: Iterable[str]) -> None:
-        fresh = [name for name in names if name not in self._topics]
-        if fresh:
-            self._new.update(dict.fromkeys(fresh))
-            self._is_new.set()
+        self.channels.added(names)
 
     def channels_are(self, names: Iterable[str]) -> None:
-        present = set(names)
-        self.channels_added(present)
-        self._is_new.set()
-        gone = [topic for topic in self._topics.values() if topic.name not in present and topic.kind != "status"]
-        now = time.time_ns()
-        for topic in gone:
-            self._close(topic, now)
-        self._retire(present)
+        self.channels.are(set(names))
+        self._changed()
 
     def connected(self) -> None:
         now = time.time_ns()
@@ -181,7 +135,7 @@ class Inputs:
             self._timer = None
         if self.engine.health.cut_off:
             self.engine.cut_off(False, now)
-        for topic in self._topics.values():
+        for topic in self.channels.topics.values():
             if topic.kind in {"quote", "depth"}:
                 self._read(topic)  # what was withdrawn meanwhile was not said
         self._changed()
@@ -230,7 +184,7 @@ class Inputs:
     def _read_again(self, sources: Iterable[Source]) -> None:
         for source in sources:
             for kind in ("quote", "depth"):
-                topic = self._topics.get(channel_name(kind, source.venue, source.symbol))
+                topic = self.channels.topics.get(channel_name(kind, source.venue, source.symbol))
                 if topic is not None:
                     self._read(topic)
 
@@ -272,109 +226,3 @@ class Inputs:
             self.engine.depth(source, message, now)
         elif topic.kind == "status":
             self.engine.symbol_status(source, message, now)
-
-    # channels
-
-    async def _describe(self) -> None:
-        """Take in new channels, once their instruments are known."""
-        while True:
-            await self._is_new.wait()
-            self._is_new.clear()
-            names = [name for name in self._new if self._is_wanted(name)]
-            self._new.clear()
-            for start in range(0, len(names), DESCRIBE_CHUNK):
-                await self._open_all(names[start : start + DESCRIBE_CHUNK])
-            if not self._reading:
-                self._settled.set()
-
-    def _is_wanted(self, name: str) -> bool:
-        try:
-            channel = parse_channel(name)
-        except RequestError:
-            return False
-        if channel.venue == ALL_VENUES or channel.kind not in self._kinds or name in self._topics:
-            return False
-        return bool(self.engine.outputs_of(channel.symbol))
-
-    async def _open_all(self, names: Iterable[str]) -> None:
-        channels = [parse_channel(name) for name in names]
-        rows = await self._instruments([(channel.venue, channel.symbol) for channel in channels])
-        for channel in channels:
-            self.engine.health.venue(channel.venue)
-        with suppress(ConnectionError):
-            await self._pulses.look()  # a venue nobody looked at would pass for down
-        now = time.time_ns()
-        for channel in channels:
-            row = rows.get((channel.venue, channel.symbol))
-            source = self.engine.add(channel.venue, channel.symbol, row.size_unit if row is not None else "base", now)
-            self._open(channel_name("status", channel.venue, VENUE_WIDE), None)
-            self._open(channel_name("status", channel.venue, channel.symbol), source)
-            self._open(channel.name, source)
-        self._described(rows.values())
-
-    async def _instruments(self, wanted: list[tuple[str, str]]) -> dict[tuple[str, str], Instrument]:
-        while True:
-            try:
-                return await self.reader.instruments_of(dict.fromkeys(wanted))
-            except RedisUnavailable as error:
-                logger.warning("instruments not read reason=%s", error)
-                await asyncio.sleep(1.0)
-
-    def _open(self, name: str, source: Source | None) -> None:
-        if name in self._topics:
-            return
-        topic = self._topics[name] = self.bus.acquire(name)
-        topic.source, topic.closed = source, False
-        if source is not None:
-            self._reading[source] = self._reading.get(source, 0) + 1
-        self._read(topic, partial(self._opened, topic))
-
-    def _opened(self, topic: Input) -> None:
-        source, now = topic.source, time.time_ns()
-        if source is None:
-            return
-        if topic.kind != "status":
-            self.engine.offer(source, topic.kind, now)
-        self._reading[source] -= 1
-        if not self._reading[source]:
-            del self._reading[source]
-            self.engine.ready(source, now)
-            if not self._reading and not self._new:
-                self._settled.set()
-
-    def _close(self, topic: Input, now: int) -> None:
-        """Read a channel that was retired no longer, and its source where that was the last one."""
-        source = topic.source
-        assert source is not None
-        self._forget(topic)
-        self.engine.withdraw(source, topic.kind, now)
-        if not source.offers and source not in self._reading:
-            status = self._topics.get(channel_name("status", source.venue, source.symbol))
-            if status is not None:
-                self._forget(status)
-            self.engine.remove(source, now)
-        self._changed()
-
-    def _forget(self, topic: Input) -> None:
-        del self._topics[topic.name]
-        topic.closed = True
-        self.bus.release(topic)
-
-    def _retire(self, present: Iterable[str]) -> None:
-        """Take away what an earlier run made of symbols that have no venue any more."""
-        if not self._settled.is_set():
-            return
-        for name in present:
-            kind, _, rest = name.partition(":")
-            venue, _, symbol = rest.partition(":")
-            if venue == ALL_VENUES and symbol != VENUE_WIDE and symbol not in self.engine.outputs:
-                self.engine.sink.retire(kind, symbol)
-
-    async def _sweep(self) -> None:
-        await self._settled.wait()
-        while True:
-            try:
-                await self.bus.learn_channels()
-            except ConnectionError as error:
-                logger.info("channels not read reason=%s", error)
-            await asyncio.sleep(SWEEP_S)

@@ -114,7 +114,7 @@ class Consolidator:
     async def _announce(self) -> None:
         with suppress(TimeoutError):
             async with asyncio.timeout(SETTLE_S):
-                await self.inputs.settled()
+                await self.inputs.channels.settled.wait()
         self.engine.flush(time.time_ns())
         self.engine.say("live", "the venues were read", time.time_ns())
         log.info("consolidating symbols=%d", len(self.engine.outputs))

@@ -161,7 +161,7 @@ async def test_a_retired_symbol_and_leftovers_are_taken_away(redis_url: str) -> 
 
             await until(retired, "a symbol without venues is gone")
             assert not await hub.redis.sismember(KEYS.channels, "quote:all:ETH-USDT")
-            assert "quote:binance:ETH-USDT" not in hub.consolidator.inputs._topics
+            assert "quote:binance:ETH-USDT" not in hub.consolidator.inputs.channels.topics
             await binance.publish(quote(3.0, "ETH-USDT"))
             await hub.redis.sadd(KEYS.channels, "quote:binance:ETH-USDT")
             await hub.redis.publish(KEYS.channels, "quote:binance:ETH-USDT")
@@ -258,7 +258,7 @@ async def test_only_what_is_needed_is_read(redis_url: str, kinds: str, read: set
             kind = kinds[2:-2]
             if kind != "candle":
                 await hub.until(lambda message: message["venues"] == ["binance"], f"{kind}:all:{SYMBOL}")
-            topics = hub.consolidator.inputs._topics.values()
+            topics = hub.consolidator.inputs.channels.topics.values()
             assert {topic.kind for topic in topics} - {"status"} == read
             names: Any = await hub.redis.smembers(KEYS.channels)
             others = {name.decode().partition(":")[0] for name in names if b":all:" in name} - {"status", kind}
