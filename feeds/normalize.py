@@ -166,8 +166,8 @@ class Normalizer:
                 unread.append(error)
         if unread and not rows:
             raise SessionError(f"the list of instruments cannot be read: {unread[0]}") from unread[0]
-        for error in unread:
-            self._warn_once(f"unreadable list of instruments skipped: {error}")
+        for problem in unread:
+            self._warn_once(f"unreadable list of instruments skipped: {problem}")
         return rows
 
     def _as_listed(self, kinds: dict[str, set[str]], keys: Collection[str]) -> dict[str, set[str]]:

@@ -122,9 +122,9 @@ class TradeIds:
     def forgotten(self, trade_id: str) -> bool:
         """Tell whether consecutive numbers put `trade_id` before the window: whether it was seen is not known."""
         order = self._order
-        if not self.contiguous or len(order) < self.WINDOW or not trade_id.isdecimal():
+        if not self.contiguous or len(order) < self.WINDOW:
             return False
-        return int(trade_id) < int(order[0])
+        return trade_id.isdecimal() and order[0].isdecimal() and int(trade_id) < int(order[0])
 
     def newest(self) -> list[str]:
         """Return the last ids, as many as a venue may repeat to a new connection."""
