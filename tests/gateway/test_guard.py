@@ -272,3 +272,21 @@ async def test_an_origin_that_is_none_is_refused(redis_url: str, feed: Feed, ori
         writer.close()
     assert head.startswith(b"HTTP/1.1 403 ")
     assert json.loads(body)["code"] == "bad_origin"
+
+
+async def test_a_token_in_the_wrong_place_is_not_repeated(redis_url: str, feed: Feed) -> None:
+    token = mint(sub="longer than a channel's name" * 5)
+    paths = (f"/{token}", f"/v1/{token}", f"/v1/quotes/{token}", f"/v1/trades/BTC-USDT?venue={token}")
+    async with gateway_on(redis_url, auth={"secret": SECRET}) as gateway:
+        seen: list[Any] = [await gateway.request("GET", path, Authorization=f"Bearer {token}") for path in paths]
+        for path in (f"/{token}", f"/BTC-USDT?kinds={token}", f"/BTC-USDT?venues={token}"):
+            async with gateway.connect(path, **bearer(token)) as socket:
+                seen.append(await until(socket, "error"))
+        async with gateway.connect(**bearer(token)) as socket:
+            for channel in (token, f"{token}:binance:BTC-USDT", f"quote:{token}:BTC-USDT"):
+                await subscribe(socket, channel)
+                seen.append(await until(socket, "error"))
+    assert len(seen) == 10
+    for answer in seen:
+        assert token.rpartition(".")[2] not in str(answer)
+        assert token.split(".")[1] not in str(answer)
