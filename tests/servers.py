@@ -57,7 +57,7 @@ class Node:
             self.process = None
 
 
-async def eventually(condition: Callable[[], Any], timeout_s: float = 30.0) -> None:
+async def eventually(condition: Callable[[], Any], timeout_s: float = 60.0) -> None:
     """Wait until `condition()` is true; errors of Redis count as false."""
     end = time.monotonic() + timeout_s
     while True:

@@ -22,7 +22,7 @@ DEMO = ROOT / "demo" / "binance"
 EXCHANGE_INFO = DEMO / "cryptofeed_2021-04-17" / "rest_exchangeInfo.json.gz"
 
 
-async def until(condition: Callable[[], Awaitable[object]], what: str, timeout_s: float = 30.0) -> None:
+async def until(condition: Callable[[], Awaitable[object]], what: str, timeout_s: float = 60.0) -> None:
     """Wait until `condition` gives something true; AssertionError naming `what` otherwise."""
     loop = asyncio.get_running_loop()
     end = loop.time() + timeout_s

@@ -39,7 +39,7 @@ async def test_two_endpoints_from_the_venue_to_redis(tmp_path: Path, redis_url: 
                     return False
             return True
 
-        await until(ended, "every trade once, every book at its last diff, every quote the last one", 30)
+        await until(ended, "every trade once, every book at its last diff, every quote the last one", 90)
         for symbol in SYMBOLS:
             assert (await newest(hub.redis, f"status:{VENUE}:{symbol}"))["state"] == "live"
         value: Any = await hub.redis.get(f"md:feed:{VENUE}")

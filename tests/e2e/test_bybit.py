@@ -45,7 +45,7 @@ async def test_two_categories_from_the_venue_to_redis(tmp_path: Path, redis_url:
                 same = found == [{float(p): float(s) for p, s in side.items()} for side in sides]
                 return same and bool(told) and told == trades[-len(told) :]
 
-            await until(ended, f"trades and book of {symbol} are the recorded ones", 30)
+            await until(ended, f"trades and book of {symbol} are the recorded ones", 90)
             quote = await newest(hub.redis, f"quote:bybit:{symbol}")
             assert (quote["bid"], quote["ask"]) == (99.99, 100.01)
             status = await newest(hub.redis, f"status:bybit:{symbol}")

@@ -54,13 +54,13 @@ async def test_open_candles_outlive_an_orderly_end_and_no_crash(tmp_path: Path, 
         async def trades() -> bool:
             return all([await hub.redis.exists(f"md:trade:binance:{symbol}") for symbol in SYMBOLS])
 
-        await until(trades, "trades of every symbol", 40)
+        await until(trades, "trades of every symbol", 90)
         assert not await hub.redis.exists(key)
         assert await feed.end(signal.SIGTERM) == 0
         assert set(await hub.redis.hkeys(key)) == {symbol.encode() for symbol in SYMBOLS}
         await hub.redis.delete(*[f"md:trade:binance:{symbol}" for symbol in SYMBOLS])
         feed = await hub.feed()
-        await until(trades, "trades after the restart", 40)
+        await until(trades, "trades after the restart", 90)
         assert not await hub.redis.exists(key), "taken out: it must not be there after a crash"
         assert await feed.end(signal.SIGKILL) == -signal.SIGKILL
         assert not await hub.redis.exists(key)
@@ -69,7 +69,7 @@ async def test_open_candles_outlive_an_orderly_end_and_no_crash(tmp_path: Path, 
         async def begun() -> bool:
             return len(runs(feed.logged())) == 3
 
-        await until(begun, "the next run begins", 40)
+        await until(begun, "the next run begins", 90)
         assert runs(feed.logged()) == ["0", "3", "0"]
 
 

@@ -40,7 +40,7 @@ class Hub:
     async def consolidator(self) -> Part:
         return await self.kraken._add("consolidator", "hub.consolidator")
 
-    async def venues(self, wanted: list[str], timeout_s: float = 30) -> None:
+    async def venues(self, wanted: list[str], timeout_s: float = 90) -> None:
         """Wait until quote and depth are made of `wanted`."""
 
         async def made() -> bool:
@@ -60,7 +60,7 @@ class Hub:
         async def newer() -> bool:
             return position(await newest(self.redis, QUOTE)) > position(before)
 
-        await until(newer, "quotes go on", 30)
+        await until(newer, "quotes go on", 90)
 
 
 def position(message: dict[str, Any]) -> tuple[int, int]:
@@ -95,7 +95,7 @@ async def test_a_feed_is_killed_and_comes_back(tmp_path: Path, redis_url: str) -
         async with connect(hub.kraken.ws, max_queue=None) as client:
             await client.send(msgspec.json.encode({"op": "subscribe", "channels": [QUOTE]}).decode())
             await hub.kraken_feed.end(signal.SIGKILL)
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(60):
                 message: dict[str, Any] = {}
                 while message.get("venues") != ["coinbase"]:
                     message = msgspec.json.decode(await client.recv())
@@ -134,7 +134,7 @@ async def test_the_consolidator_is_killed_and_goes_on(tmp_path: Path, redis_url:
         before, epoch = position(await newest(hub.redis, QUOTE)), await hub.epoch()
         second = await hub.consolidator()
         assert second.process is not None
-        assert await asyncio.wait_for(second.process.wait(), 30) == 4, "one publisher is allowed"
+        assert await asyncio.wait_for(second.process.wait(), 60) == 4, "one publisher is allowed"
         assert "already published" in second.logged()
         await first.end(signal.SIGKILL)
 
@@ -148,7 +148,7 @@ async def test_the_consolidator_is_killed_and_goes_on(tmp_path: Path, redis_url:
         async def newer() -> bool:
             return position(await newest(hub.redis, QUOTE)) > before and await hub.epoch() > epoch
 
-        await until(newer, "ids grow", 40)
+        await until(newer, "ids grow", 90)
         await hub.venues(BOTH)
         assert await third.end() == 0
         assert await hub.epoch() == 0, "the lease was given back"
@@ -170,7 +170,7 @@ async def test_redis_is_killed_and_comes_back(tmp_path: Path, wiped: bool) -> No
         async def recovered() -> bool:
             return await hub.epoch() > epoch
 
-        await until(recovered, "a new epoch", 40)
+        await until(recovered, "a new epoch", 90)
         await hub.venues(BOTH)
         await hub.goes_on()
         assert (await newest(hub.redis, QUOTE))["id"].startswith(f"{await hub.epoch()}-")

@@ -35,7 +35,7 @@ class Demo:
 
     async def start(self) -> None:
         await self.part.start()
-        await until(self.ready, "the hub is up", 60)
+        await until(self.ready, "the hub is up", 120)
 
     async def ready(self) -> bool:
         return "Tickwire is up" in self.part.logged()
@@ -62,7 +62,7 @@ class Demo:
                     os.kill(pid, signal.SIGKILL)
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(600)
 async def test_the_demo_shows_every_symbol_and_ends_cleanly(tmp_path: Path) -> None:
     demo = Demo(tmp_path)
     try:
@@ -77,11 +77,11 @@ async def test_the_demo_shows_every_symbol_and_ends_cleanly(tmp_path: Path) -> N
 
         await until(complete, "a best bid and ask for each symbol", 60)
         for symbol in SYMBOLS:
-            await until(lambda name=symbol: _has_book(demo, name), f"{symbol}: a book", 30)  # type: ignore[misc]
+            await until(lambda name=symbol: _has_book(demo, name), f"{symbol}: a book", 90)  # type: ignore[misc]
         for symbol in sorted(set(SYMBOLS) - SILENT):
             await until(lambda name=symbol: _has_trades(demo, name), f"{symbol}: trades", 100)  # type: ignore[misc]
         for symbol in SYMBOLS:
-            await until(lambda name=symbol: _is_consolidated(demo, name), f"{symbol}: venue all", 30)  # type: ignore[misc]
+            await until(lambda name=symbol: _is_consolidated(demo, name), f"{symbol}: venue all", 90)  # type: ignore[misc]
         await _ends_cleanly(demo)
         await demo.start()
         assert await demo.rest("/v1/venues") is not None, "a second start on the same data"

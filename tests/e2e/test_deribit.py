@@ -45,5 +45,5 @@ async def test_options_from_the_venue_to_redis(tmp_path: Path, redis_url: str) -
             return int(length) > 25
 
         # Heartbeats are asked for meanwhile, each second: unanswered, the venue would have closed.
-        await until(grown, "changes come", 30)
+        await until(grown, "changes come", 90)
         assert "connection lost" not in feed.logged()

@@ -37,7 +37,7 @@ async def test_logs_of_a_feed_equal_normalize(tmp_path: Path, redis_url: str) ->
             logs = [await log_of(hub.redis, f"{kind}:binance:{symbol}") for kind, symbol in last]
             return [substance(log[-1]) for log in logs if log] == list(last.values())
 
-        await until(ended, "the last trade and book message of every symbol is in its log", 30)
+        await until(ended, "the last trade and book message of every symbol is in its log", 90)
         for kind, symbol in last:
             log = await log_of(hub.redis, f"{kind}:binance:{symbol}")
             wanted = [m for m in expected if m["type"] == kind and m["symbol"] == symbol]
@@ -124,7 +124,7 @@ async def test_garbage_between_the_frames_costs_nothing_else(tmp_path: Path, red
                     trades == wanted and inner(followed(await log_of(hub.redis, f"book:binance:{symbol}"))) == expected
                 )
 
-            await until(whole, f"{symbol}: all trades, and the whole book", 40)
+            await until(whole, f"{symbol}: all trades, and the whole book", 90)
             statuses = await log_of(hub.redis, f"status:binance:{symbol}")
             assert [m["state"] for m in statuses] == ["resyncing", "live"]
         assert feed.process is not None and feed.process.returncode is None
@@ -147,7 +147,7 @@ class Listener:
     async def __aexit__(self, *_: object) -> None:
         await self._pubsub.aclose()  # type: ignore[no-untyped-call]
 
-    async def hear_until(self, condition: Callable[[], bool], timeout_s: float = 30) -> None:
+    async def hear_until(self, condition: Callable[[], bool], timeout_s: float = 90) -> None:
         async with asyncio.timeout(timeout_s):
             while not condition():
                 message = await self._pubsub.get_message(ignore_subscribe_messages=True, timeout=1)
@@ -199,7 +199,7 @@ async def test_a_lost_book_is_rebuilt_from_a_newer_snapshot(tmp_path: Path, redi
             log = await log_of(hub.redis, "book:binance:ETH-USDT")
             return inner(followed(log)) == inner(expected)
 
-        await until(same, "the book is the one of the session without a hole", 30)
+        await until(same, "the book is the one of the session without a hole", 90)
 
 
 def followed(messages: list[dict[str, Any]]) -> dict[str, dict[float, float]]:
@@ -228,7 +228,7 @@ async def test_a_second_feed_refuses_and_names_the_holder(tmp_path: Path, redis_
         first = await hub.feed()
         second = await hub.feed(wait=False)
         assert second.process is not None and first.process is not None
-        assert await asyncio.wait_for(second.process.wait(), 30) == 4
+        assert await asyncio.wait_for(second.process.wait(), 60) == 4
         assert f"pid {first.process.pid}" in second.logged()
         assert first.process.returncode is None
 
@@ -251,7 +251,7 @@ async def test_a_killed_feed_has_no_pulse_and_comes_back_in_a_new_epoch(tmp_path
             book = await newest(hub.redis, "book:binance:BTC-USDT")
             return await hub.epoch() > epoch and bool(book) and int(book["id"].partition("-")[0]) > epoch
 
-        await until(back, "a new epoch with new books", 40)
+        await until(back, "a new epoch with new books", 90)
 
 
 async def test_a_stopped_feed_flushes_says_down_and_frees_the_venue(tmp_path: Path, redis_url: str) -> None:
@@ -278,7 +278,7 @@ async def test_a_venue_that_goes_away_is_said_and_survived(tmp_path: Path, redis
 
         await until(labelled, "the venue is down and nothing of its books is served")
         await venue.start()
-        await until(hub.books_live, "books are back", 40)
+        await until(hub.books_live, "books are back", 90)
 
 
 @pytest.mark.parametrize("url", ["redis://127.0.0.1:1/0", "redis://:not-the-password@{address}/0"])
@@ -290,7 +290,7 @@ async def test_a_redis_that_cannot_be_used_is_a_clear_error(tmp_path: Path, redi
             async with stack(tmp_path, url.format(address=address)) as hub:
                 feed = await hub.feed(wait=False)
                 assert feed.process is not None
-                assert await asyncio.wait_for(feed.process.wait(), 30) == 3
+                assert await asyncio.wait_for(feed.process.wait(), 60) == 3
                 assert "cannot be used" in feed.logged()
                 assert "not-the-password" not in feed.logged()
         finally:

@@ -37,7 +37,7 @@ async def test_spot_and_a_swap_from_the_venue_to_redis(tmp_path: Path, redis_url
                     book = ours.take(row)
                 return book and [{float(p): float(s) for p, s in side.items()} for side in book] == floats
 
-            await until(same, f"the book of {symbol} is the recorded one", 30)
+            await until(same, f"the book of {symbol} is the recorded one", 90)
             # The sockets are opened one after the other, and the recording began with the first.
             found = [row["trade_id"] for row in await log_of(hub.redis, f"trade:htx:{symbol}")]
             assert found == wanted[len(wanted) - len(found) :]

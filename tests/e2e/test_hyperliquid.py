@@ -28,7 +28,7 @@ async def test_from_the_venue_to_redis(tmp_path: Path, redis_url: str) -> None:
             told = [(row["trade_id"], row["price"], row["side"]) for row in trades]
             return told == wanted and bool(log) and log[-1]["ts_event"] == books[-1]["ts_event"]
 
-        await until(ended, "every trade once, the last book", 30)
+        await until(ended, "every trade once, the last book", 90)
         book = await newest(hub.redis, f"book:{VENUE}:{SYMBOL}")
         for side in ("bids", "asks"):
             assert book[side] == [[float(number) for number in level] for level in books[-1][side]]

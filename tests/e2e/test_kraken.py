@@ -50,7 +50,7 @@ async def test_book_trades_and_quotes_from_the_venue_to_redis(tmp_path: Path, re
             found = [row["trade_id"] for row in await log_of(hub.redis, "trade:kraken:BTC-USD")]
             return found == wanted
 
-        await until(ended, "every trade is in its log", 30)
+        await until(ended, "every trade is in its log", 90)
         theirs = Follower()
         for row in of(recorded, "book"):
             expected = theirs.take(row)
@@ -62,7 +62,7 @@ async def test_book_trades_and_quotes_from_the_venue_to_redis(tmp_path: Path, re
                 found = ours.take(row)
             return [{float(price): float(size) for price, size in side.items()} for side in found] == floats
 
-        await until(same, "the book is the recorded one", 20)
+        await until(same, "the book is the recorded one", 90)
         status = await newest(hub.redis, "status:kraken:BTC-USD")
         assert (status["state"], status["reason"]) == ("live", "book rebuilt")
         quote = await newest(hub.redis, "quote:kraken:BTC-USD")

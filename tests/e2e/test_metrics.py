@@ -67,7 +67,7 @@ async def test_all_that_is_watched_is_measured(tmp_path: Path, redis_url: str) -
                 counted = re.search(r"^tickwire_gateway_redis_to_client_seconds_count (\S+)", gateway, re.MULTILINE)
                 return counted is not None and float(counted[1]) > 2
 
-            await until(timed, "messages were timed on their way to a client", 30)
+            await until(timed, "messages were timed on their way to a client", 90)
         texts: list[str] = []
         for url, lines in zip(urls, TOLD, strict=True):
 

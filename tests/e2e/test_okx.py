@@ -31,13 +31,13 @@ async def test_trades_books_and_quotes_from_the_venue_to_redis(tmp_path: Path, r
                     return False
             return True
 
-        await until(ended, "every recorded trade is in its log, and there are quotes", 30)
+        await until(ended, "every recorded trade is in its log, and there are quotes", 90)
         for symbol in SYMBOLS:
 
             async def same(symbol: str = symbol) -> bool:
                 return book_of(await log_of(hub.redis, f"book:okx:{symbol}")) == book_of(of(recorded, "book", symbol))
 
-            await until(same, f"the book of {symbol} is the recorded one", 20)
+            await until(same, f"the book of {symbol} is the recorded one", 90)
             status = await newest(hub.redis, f"status:okx:{symbol}")
             assert (status["state"], status["reason"]) == ("live", "book rebuilt")
         assert "connection lost" not in feed.logged()

@@ -44,7 +44,7 @@ async def test_a_feed_survives_the_death_of_redis(tmp_path: Path, own_redis: Emb
         async def back() -> bool:
             return await hub.epoch() > epoch and await hub.books_live()
 
-        await until(back, "a new epoch with every book", 30)
+        await until(back, "a new epoch with every book", 90)
         venue_log = await log_of(hub.redis, "status:binance:*")
         assert any("new epoch: Redis came back as another run" in m["reason"] for m in venue_log)
         assert await hub.redis.sismember("md:channels", "trade:binance:BTC-USDT")

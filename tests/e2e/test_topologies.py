@@ -48,7 +48,7 @@ async def test_everything_reaches_clients_and_rest(tmp_path: Path, kind: str) ->
                 found: dict[str, list[float]] = {symbol: [] for symbol in SYMBOLS}
                 sizes: list[float] = []
                 while sum(map(len, found.values())) < 28 * len(SYMBOLS) or sizes[-1:] != [29.0]:
-                    message = json.loads(await asyncio.wait_for(socket.recv(), 30))
+                    message = json.loads(await asyncio.wait_for(socket.recv(), 60))
                     if message["type"] == "trade":
                         found[message["symbol"]].append(message["price"])
                     elif message["type"] == "book":
@@ -72,7 +72,7 @@ async def _replay(gateway: Gateway) -> None:
         await subscribe(socket, *(f"trade:venue:{symbol}" for symbol in SYMBOLS), since=0)
         seen: dict[str, list[float]] = {symbol: [] for symbol in SYMBOLS}
         live = 0
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while live < len(SYMBOLS):
                 message = json.loads(await socket.recv())
                 live += message["type"] == "live"
@@ -116,7 +116,7 @@ async def test_a_failover_begins_a_new_epoch_and_clients_stay_connected(tmp_path
                 it.publisher.publish(trade(2))
                 # The new book may come before or after the trade: channels have no order among each other.
                 heard: dict[str, Any] = {}
-                async with asyncio.timeout(30):
+                async with asyncio.timeout(60):
                     while heard.get("trade", first)["price"] != 2.0 or heard.get("book", {}).get("bids") != [
                         [1.0, 2.0]
                     ]:

@@ -211,7 +211,7 @@ def test_lines_are_what_the_wire_carries(folder: Path) -> None:
 
 def run(*arguments: str, **options: Any) -> "subprocess.CompletedProcess[bytes]":
     command = [sys.executable, "-m", "feeds.normalize", *arguments]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, timeout=60, **options)
+    return subprocess.run(command, cwd=ROOT, capture_output=True, timeout=120, **options)
 
 
 @among(MANY)
@@ -224,7 +224,7 @@ def test_the_program_prints_what_the_library_does(folder: Path) -> None:
 @among(LISTED)
 def test_the_command_line_reaches_it(folder: Path) -> None:
     command = [sys.executable, "-m", "hub.cli.main", "normalize", "binance", str(folder)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, timeout=60)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, timeout=120)
     assert (done.returncode, done.stdout) == (0, normalized(folder))
     assert b"no list of instruments" not in done.stderr
 
@@ -232,7 +232,7 @@ def test_the_command_line_reaches_it(folder: Path) -> None:
 @among(MANY)
 def test_a_reader_that_has_seen_enough_is_no_error(folder: Path) -> None:
     command = f'"{sys.executable}" -m feeds.normalize binance "{folder}" | head -n 1; exit ${{PIPESTATUS[0]}}'
-    done = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, timeout=60)
+    done = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, timeout=120)
     assert (done.returncode, done.stdout.count(b"\n")) == (0, 1)
     assert b"Traceback" not in done.stderr
 

@@ -214,7 +214,7 @@ def test_an_answer_that_is_none_costs_itself_alone(
 @pytest.mark.parametrize("name", ["nothing", "nothing.jsonl.gz"])
 def test_a_session_that_is_not_there(name: str, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "feeds.normalize", "binance", str(tmp_path / name)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, timeout=60)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, timeout=120)
     assert (done.returncode, done.stdout) == (6, b"")
     assert done.stderr.decode() == f"tickwire: {tmp_path / name}: no such file or folder\n"
 

@@ -29,7 +29,7 @@ async def run(*arguments: str, **env: str) -> tuple[int, str]:
         sys.executable, "-m", "gateway", *arguments, cwd=ROOT, env={**os.environ, "TICKWIRE_CONFIG": os.devnull, **env},
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
     )  # fmt: skip
-    out, _ = await asyncio.wait_for(process.communicate(), 30)
+    out, _ = await asyncio.wait_for(process.communicate(), 60)
     assert process.returncode is not None
     return process.returncode, out.decode()
 
@@ -41,7 +41,7 @@ async def running(port: int, redis_url: str) -> AsyncIterator[asyncio.subprocess
         env={**os.environ, "TICKWIRE_CONFIG": os.devnull}, stderr=asyncio.subprocess.DEVNULL,
     )  # fmt: skip
     try:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while True:
                 try:
                     _, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -113,10 +113,10 @@ async def test_sigterm_parts_from_clients_and_ends_in_time(redis_url: str, feed:
             process.send_signal(signal.SIGTERM)
             with pytest.raises(ConnectionClosed) as closed:
                 while True:
-                    await asyncio.wait_for(client.recv(), 30)
+                    await asyncio.wait_for(client.recv(), 60)
             assert closed.value.rcvd is not None
             assert closed.value.rcvd.code == 1012
-            assert await asyncio.wait_for(process.wait(), 30) == 0
+            assert await asyncio.wait_for(process.wait(), 60) == 0
             mute.transport.abort()
 
 

@@ -34,7 +34,7 @@ async def get(port: int, path: str) -> tuple[int, str]:
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:
         writer.write(f"GET {path} HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n".encode())
-        head, _, body = (await asyncio.wait_for(reader.read(), 30)).decode().partition("\r\n\r\n")
+        head, _, body = (await asyncio.wait_for(reader.read(), 60)).decode().partition("\r\n\r\n")
     finally:
         writer.close()
         with suppress(ConnectionError):
@@ -50,7 +50,7 @@ async def numbers(port: int, name: str) -> dict[str, float]:
 
 
 async def all_up(port: int, count: int) -> None:
-    async with asyncio.timeout(40):
+    async with asyncio.timeout(60):
         while True:
             with suppress(OSError, IndexError):
                 if list((await numbers(port, "worker_up")).values()) == [1.0] * count:
@@ -72,7 +72,7 @@ async def running(
     finally:
         if process.returncode is None:
             process.terminate()
-            await asyncio.wait_for(process.wait(), 30)
+            await asyncio.wait_for(process.wait(), 60)
 
 
 def children(process: asyncio.subprocess.Process) -> list[int]:
@@ -142,23 +142,23 @@ async def test_no_worker_outlives_its_parent(redis_url: str, feed: Feed, number:
         pids = children(parent)
         assert len(pids) == 2
         parent.send_signal(number)
-        assert await asyncio.wait_for(parent.wait(), 30) == (0 if number is signal.SIGTERM else -number)
-        async with asyncio.timeout(30):
+        assert await asyncio.wait_for(parent.wait(), 60) == (0 if number is signal.SIGTERM else -number)
+        async with asyncio.timeout(60):
             while any(alive(pid) for pid in pids):
                 await asyncio.sleep(0.05)
 
 
 async def test_workers_that_cannot_start_end_the_parent(redis_url: str) -> None:
     async with running(free_port(), redis_url, "--host", "0.0.0.0") as parent:
-        assert await asyncio.wait_for(parent.wait(), 30) == 2
+        assert await asyncio.wait_for(parent.wait(), 60) == 2
     async with running(free_port(), f"redis://127.0.0.1:{free_port()}") as parent:
-        assert await asyncio.wait_for(parent.wait(), 30) == 3
+        assert await asyncio.wait_for(parent.wait(), 60) == 3
 
 
 async def test_a_port_in_use_is_not_shared_by_mistake(redis_url: str) -> None:
     port = free_port()
     async with running(port, redis_url, workers=1):
-        async with asyncio.timeout(40):
+        async with asyncio.timeout(60):
             while True:
                 with suppress(OSError):
                     await get(port, "/health/live")
@@ -166,7 +166,7 @@ async def test_a_port_in_use_is_not_shared_by_mistake(redis_url: str) -> None:
                 await asyncio.sleep(0.05)
         for workers in (1, 2):
             async with running(port, redis_url, workers=workers) as second:
-                assert await asyncio.wait_for(second.wait(), 30) == 2
+                assert await asyncio.wait_for(second.wait(), 60) == 2
 
 
 async def test_clients_are_sent_away_one_after_the_other(redis_url: str, feed: Feed) -> None:
@@ -220,7 +220,7 @@ async def test_a_successor_takes_over_while_the_old_one_still_drains(redis_url: 
         await subscribe(sockets[-1], TRADE)
         last = (await until(sockets[-1], "trade"))["id"]
         await stack.enter_async_context(running(port, redis_url, "--take-over"))
-        async with asyncio.timeout(40):
+        async with asyncio.timeout(60):
             while len(await listening(port, besides=old.pid)) < 2:
                 await asyncio.sleep(0.1)
         old.terminate()
@@ -231,7 +231,7 @@ async def test_a_successor_takes_over_while_the_old_one_still_drains(redis_url: 
         for socket in sockets:
             await socket.wait_closed()
             assert socket.close_code == 1012
-        assert await asyncio.wait_for(old.wait(), 30) == 0
+        assert await asyncio.wait_for(old.wait(), 60) == 0
         stop.set()
         assert await knocking > 10
         assert refused == []
@@ -273,7 +273,7 @@ async def test_under_the_supervisor_of_up(redis_url: str, feed: Feed) -> None:
             sockets = await clients(stack, port, 10)
             pids = await listening(port)
             supervisor.stop()
-            assert await asyncio.wait_for(run, 30) == 0
+            assert await asyncio.wait_for(run, 60) == 0
             for socket in sockets:
                 await socket.wait_closed()
                 assert socket.close_code == 1012

@@ -24,7 +24,7 @@ async def command(url: str, *args: str | float) -> Any:
         return await cast(Any, client).execute_command(*args)  # redis-py leaves it untyped
 
 
-async def wait_for(condition: Any, timeout_s: float = 30.0) -> None:
+async def wait_for(condition: Any, timeout_s: float = 60.0) -> None:
     async with asyncio.timeout(timeout_s):
         while not condition():
             await asyncio.sleep(0.02)
@@ -168,7 +168,7 @@ def part(data_dir: Path, port: int, **env: str) -> "subprocess.Popen[str]":
 
 
 async def answers(port: int) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while True:
             try:
                 await command(f"redis://127.0.0.1:{port}", "PING")
@@ -187,7 +187,7 @@ async def test_the_part_ends_cleanly_on_sigterm(tmp_path: Path) -> None:
     await answers(port)
     pid = server_pid(tmp_path)
     process.terminate()
-    process.communicate(timeout=30)
+    process.communicate(timeout=60)
     assert process.returncode == 0
     assert not alive(pid)
 
@@ -199,7 +199,7 @@ async def test_the_server_dies_with_its_part_and_the_next_start_has_the_data(tmp
     await command(f"redis://127.0.0.1:{port}", "SET", "key", "value")
     pid = server_pid(tmp_path)
     first.kill()
-    first.communicate(timeout=30)
+    first.communicate(timeout=60)
     second = part(tmp_path, port)  # at once: it waits for the dying server
     try:
         await wait_for(lambda: not alive(pid))
@@ -207,7 +207,7 @@ async def test_the_server_dies_with_its_part_and_the_next_start_has_the_data(tmp
         assert await command(f"redis://127.0.0.1:{port}", "GET", "key") == b"value"
     finally:
         second.terminate()
-        second.communicate(timeout=30)
+        second.communicate(timeout=60)
     assert second.returncode == 0
 
 
@@ -217,13 +217,13 @@ async def test_a_second_part_on_the_same_folder_refuses(tmp_path: Path) -> None:
     try:
         await answers(port)
         second = part(tmp_path, free_port())
-        _, errors = second.communicate(timeout=30)
+        _, errors = second.communicate(timeout=60)
         assert second.returncode == 2
         assert f"is in use (started by process {first.pid}, redis-server is process {server_pid(tmp_path)})" in errors
         assert await command(f"redis://127.0.0.1:{port}", "PING")
     finally:
         first.terminate()
-        first.communicate(timeout=30)
+        first.communicate(timeout=60)
 
 
 async def test_the_part_ends_with_its_server(tmp_path: Path) -> None:
@@ -232,13 +232,13 @@ async def test_the_part_ends_with_its_server(tmp_path: Path) -> None:
     assert process.stderr is not None
     assert any(f"redis answers port={port}" in line for line in iter(process.stderr.readline, ""))
     os.kill(server_pid(tmp_path), signal.SIGKILL)
-    _, errors = process.communicate(timeout=30)
+    _, errors = process.communicate(timeout=60)
     assert process.returncode == 128 + signal.SIGKILL
     assert "redis-server ended by itself" in errors
 
 
 async def test_the_part_without_any_server_exits_as_documented(tmp_path: Path) -> None:
     process = part(tmp_path, free_port(), TICKWIRE_REDIS__SERVER="path", PATH=str(tmp_path))
-    _, errors = process.communicate(timeout=30)
+    _, errors = process.communicate(timeout=60)
     assert process.returncode == 2
     assert "no Redis server was found" in errors

@@ -87,7 +87,7 @@ def start(body: str, setup: str = "", **env: str) -> "subprocess.Popen[str]":
 )
 def test_a_process_exits_with_the_code_and_message_of_its_error(body: str, code: int, message: str) -> None:
     process = start(body)
-    output, errors = process.communicate(timeout=30)
+    output, errors = process.communicate(timeout=60)
     assert process.returncode == code
     assert output == "started\ncleaned up\n"
     assert message in errors
@@ -100,7 +100,7 @@ def test_a_signal_lets_it_clean_up(signum: signal.Signals) -> None:
     assert process.stdout is not None
     assert process.stdout.readline() == "started\n"
     process.send_signal(signum)
-    output, errors = process.communicate(timeout=30)
+    output, errors = process.communicate(timeout=60)
     assert (process.returncode, output) == (0, "cleaned up\n")
     assert f"stopping signal={signum.name}" in errors
 
@@ -142,6 +142,6 @@ async def test_a_supervised_process_ends_with_its_killed_supervisor(body: str, s
         pids.append(int(supervisor.stdout.readline()))
         assert supervisor.stdout.readline() == "started\n"
         supervisor.kill()
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while alive(pids[0]):
                 await asyncio.sleep(0.05)

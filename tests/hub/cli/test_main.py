@@ -25,7 +25,7 @@ def tickwire(*argv: str, cwd: Path = ROOT, **env: str) -> "subprocess.CompletedP
         env={**os.environ, "PYTHONPATH": str(ROOT), **env},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
     )
 
 
@@ -117,7 +117,7 @@ def test_a_command_of_another_package_keeps_its_output_and_exit_code(tmp_path: P
 
 def test_a_reader_that_goes_away_is_no_crash() -> None:
     command = f"{sys.executable} -m hub.cli.main config check | head -1"
-    result = subprocess.run(command, shell=True, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    result = subprocess.run(command, shell=True, cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert result.stdout == 'redis.url = ""\n'
     assert result.stderr == ""
 
@@ -198,5 +198,5 @@ def test_the_overview_imports_nothing_heavy() -> None:
         "import sys; from hub.cli.main import main; main(['--help']); "
         f"print(sorted(set({heavy}) & set(sys.modules)), file=sys.stderr)"
     )
-    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert result.stderr == "[]\n"

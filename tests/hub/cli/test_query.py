@@ -99,7 +99,7 @@ async def test_watch_into_a_pipe_is_a_line_per_quote(gateway: Gateway, feed: Fee
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
     )  # fmt: skip
     assert process.stdout is not None and process.stderr is not None
-    async with asyncio.timeout(40):
+    async with asyncio.timeout(60):
         assert (await process.stdout.readline()).decode().endswith(" BTC-USDT binance 1.5 2.5 5000.00 bp live\n")
         await feed.redis.delete(feed.keys.alive("binance"))
         while b"BTC-USDT binance is down" not in await process.stderr.readline():
@@ -120,7 +120,7 @@ async def test_watch_on_a_terminal_shows_the_table_and_ends_with_ctrl_c(gateway:
     os.set_blocking(controller, False)
     shown = b""
     try:
-        async with asyncio.timeout(40):
+        async with asyncio.timeout(60):
             while not (b"binance" in shown and b"live" in shown and b"1.5" in shown and b"spread" in shown):
                 await asyncio.sleep(0.05)
                 try:
@@ -148,7 +148,7 @@ async def test_a_reader_that_goes_away_ends_watch_quietly(gateway: Gateway, feed
         command, cwd=ROOT, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
     )
     work = asyncio.create_task(process.communicate())
-    async with asyncio.timeout(40):
+    async with asyncio.timeout(60):
         while not work.done():
             await feed.publish(quote(1.5))
             await asyncio.sleep(0.1)

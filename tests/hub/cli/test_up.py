@@ -74,7 +74,7 @@ class Journal:
         return [int(line.rpartition(" ")[2]) for line in self.text().splitlines()]
 
     async def wait_for(self, text: str, times: int = 1) -> None:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while self.text().count(text) < times:
                 await asyncio.sleep(0.02)
 
@@ -135,7 +135,7 @@ async def test_a_second_request_to_stop_ends_at_once(journal: Journal) -> None:
         supervisor.stop()
         asyncio.get_running_loop().call_later(0.2, supervisor.stop)
 
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         assert await supervisor.run(when_ready) == 0
     assert not any(map(alive, journal.pids()))
 
@@ -171,7 +171,7 @@ async def test_restarts_wait_longer_each_time(journal: Journal) -> None:
 async def test_a_part_that_cannot_start_ends_everything(journal: Journal, code: int) -> None:
     output = io.StringIO()
     supervisor = Supervisor([journal.part("redis", 0), journal.part("feed", 1, str(code))], Console(output))
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         assert await supervisor.run() == code
     assert f"feed cannot start (exit code {code}); its message is above" in output.getvalue()
     assert journal.events() == ["redis started", "feed started", "redis stopped"]
@@ -186,7 +186,7 @@ async def test_after_a_restart_such_a_code_is_not_final(journal: Journal) -> Non
     supervisor = Supervisor([part], Console(output))
 
     async def when_ready() -> None:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while "exit code 4" not in output.getvalue():
                 await asyncio.sleep(0.02)
         supervisor.stop()
@@ -201,7 +201,7 @@ async def test_a_line_of_any_length_does_not_stop_the_output(journal: Journal) -
     supervisor = Supervisor([Part(name="feed", argv=[sys.executable, "-uc", code], stage=0)], Console(output))
 
     async def when_ready() -> None:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while "feed | after\n" not in output.getvalue():
                 await asyncio.sleep(0.02)
         supervisor.stop()
@@ -238,7 +238,7 @@ async def supervised(tmp_path: Path, journal: Journal) -> tuple["subprocess.Pope
     )
     await journal.wait_for("feed started")
     pid_file = tmp_path / "redis" / "redis.pid"
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while not (pid_file.exists() and pid_file.read_text().strip()):
             await asyncio.sleep(0.02)
     return driver, [child.pid for child in psutil.Process(driver.pid).children(recursive=True)]
@@ -249,8 +249,8 @@ async def test_no_process_is_left(tmp_path: Path, journal: Journal, signum: sign
     driver, pids = await supervised(tmp_path, journal)
     assert len(pids) == 3
     driver.send_signal(signum)
-    driver.wait(timeout=30)
-    async with asyncio.timeout(30):
+    driver.wait(timeout=60)
+    async with asyncio.timeout(60):
         while any(map(alive, pids)):
             await asyncio.sleep(0.02)
     assert driver.returncode == (-signal.SIGKILL if signum == signal.SIGKILL else 0)
@@ -351,7 +351,7 @@ async def test_when_no_venue_is_reached_it_says_so_and_later_that_one_is(
     monkeypatch.setattr(up, "WATCH_S", 0.05)
     output = io.StringIO()
     watch = asyncio.create_task(up._watch_venues(live_plan(redis_url), Console(output)))
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while "make demo" not in output.getvalue():
             await asyncio.sleep(0.02)
         assert "NO VENUE COULD BE REACHED (binance: its feed has no pulse)" in output.getvalue()
@@ -370,7 +370,7 @@ async def test_the_watch_outlives_redis(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(up, "PATIENCE_S", 0.0)
     output = io.StringIO()
     watch = asyncio.create_task(up._watch_venues(live_plan(f"redis://127.0.0.1:{free_port()}"), Console(output)))
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while "Redis does not answer" not in output.getvalue():
             await asyncio.sleep(0.02)
     assert not watch.done()
