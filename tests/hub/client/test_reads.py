@@ -9,6 +9,7 @@ import pandas as pd
 import polars as pl
 import pytest
 
+from hub import stored_candles
 from hub.client import Client, Rows
 from hub.client.rows import BookSnapshot, CandleRow, QuoteRow
 from hub.errors import ConfigError, GatewayUnreachable, NotFound, RedisUnavailable, RequestError
@@ -179,3 +180,8 @@ async def test_a_venue_that_does_not_have_the_symbol_is_named(hub: Client, feed:
     for read in (hub.quotes, hub.tickers):
         with pytest.raises(NotFound, match="kraken does not publish 'BTC-USDT'"):
             await read("BTC-USDT", venue="kraken")
+
+
+def test_a_row_of_candles_has_all_that_rest_gives() -> None:
+    """They differ in what says whose candle it is, which comes first here, and in defaults for older gateways."""
+    assert CandleRow.__struct_fields__ == ("venue", "symbol", "interval", *stored_candles.CandleRow.__struct_fields__)
