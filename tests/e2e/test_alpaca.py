@@ -20,15 +20,15 @@ async def test_crypto_from_the_venue_to_redis(tmp_path: Path, redis_url: str) ->
         feed = await hub.feed(wait=False)
 
         async def played() -> bool:
-            return len(await log_of(hub.redis, "trade:alpaca:BTC-USD")) == len(expected)
+            quote = await newest(hub.redis, "quote:alpaca:BTC-USD")
+            trades = await log_of(hub.redis, "trade:alpaca:BTC-USD")
+            return len(trades) == len(expected) and (quote.get("bid"), quote.get("ask")) == (64000.0, 66000.0)
 
-        await until(played, "every trade is in the log")
+        await until(played, "every trade is in the log, and the last quote is there", 90)
         trades = await log_of(hub.redis, "trade:alpaca:BTC-USD")
         assert [(t["trade_id"], t["price"], t["size"], t["side"]) for t in trades] == expected
         status = await newest(hub.redis, "status:alpaca:BTC-USD")
         assert (status["state"], status["reason"]) == ("live", "book rebuilt")
-        quote = await newest(hub.redis, "quote:alpaca:BTC-USD")
-        assert (quote["bid"], quote["ask"]) == (64000.0, 66000.0)
 
         async def accepted() -> bool:
             value: Any = await hub.redis.get("md:feed:alpaca")

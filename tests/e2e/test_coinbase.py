@@ -22,9 +22,10 @@ async def test_advanced_trade_from_the_venue_to_redis(tmp_path: Path, redis_url:
         feed = await hub.feed()
 
         async def played() -> bool:
-            return len(await log_of(hub.redis, "trade:coinbase:ETH-USD")) == len(expected)
+            logs = [await log_of(hub.redis, f"trade:coinbase:{symbol}") for symbol in SYMBOLS]
+            return [len(log) for log in logs] == [len(expected)] * 2
 
-        await until(played, "every trade is in the log")
+        await until(played, "every trade is in the log", 90)
         for symbol in SYMBOLS:
             trades = await log_of(hub.redis, f"trade:coinbase:{symbol}")
             assert [(t["price"], t["size"], t["side"], t["trade_id"]) for t in trades] == [

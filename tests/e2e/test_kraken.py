@@ -65,9 +65,14 @@ async def test_book_trades_and_quotes_from_the_venue_to_redis(tmp_path: Path, re
         await until(same, "the book is the recorded one", 90)
         status = await newest(hub.redis, "status:kraken:BTC-USD")
         assert (status["state"], status["reason"]) == ("live", "book rebuilt")
-        quote = await newest(hub.redis, "quote:kraken:BTC-USD")
-        assert [quote[name] for name in ("bid", "bid_size", "ask", "ask_size")] == [63388.7, 0.25, 63388.8, 0.5]
-        assert (await newest(hub.redis, "ticker:kraken:BTC-USD"))["volume"] == 9.5
+
+        async def last_ticker() -> bool:
+            quote = await newest(hub.redis, "quote:kraken:BTC-USD")
+            ticker = await newest(hub.redis, "ticker:kraken:BTC-USD")
+            best = [quote.get(name) for name in ("bid", "bid_size", "ask", "ask_size")]
+            return best == [63388.7, 0.25, 63388.8, 0.5] and ticker.get("volume") == 9.5
+
+        await until(last_ticker, "quote and 24 hours are those of the last ticker")
 
         async def accepted() -> bool:
             value: Any = await hub.redis.get("md:feed:kraken")
