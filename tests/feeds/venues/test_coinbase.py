@@ -178,6 +178,33 @@ def check_every_book_ended(found: list[Row], folder: Path) -> None:
 
 
 @each_advanced
+def test_connections_beside_each_other_count_each_on_its_own(folder: Path, tmp_path: Path) -> None:
+    """A recording of two connections to one endpoint, a product on each."""
+
+    def product(event: Row) -> str | None:
+        items = event.get("trades") or event.get("tickers") or [event]
+        name: str | None = items[0].get("product_id")
+        return name
+
+    opened = next(row for row in rows_of(folder) if row.get("dir") == "open")
+    rows: list[Row] = [opened, opened]
+    numbers = [0, 0]
+    for row in rows_of(folder):
+        frame = json.loads(row["raw"]) if "dir" not in row else {"events": []}
+        for on, name in enumerate(("BTC-USD", "ETH-USD")):
+            events = [event for event in frame["events"] if product(event) in (None, name)]
+            if events:
+                text = json.dumps({**frame, "sequence_num": numbers[on], "events": events})
+                rows.append({"t": row["t"], "raw": text, "on": on})
+                numbers[on] += 1
+    assert min(numbers) > 50
+    normalizer, found = mutated(tmp_path / "s", rows, folder)
+    for kind in ("book", "trade", "quote", "status"):
+        assert of_kind(found, kind) == of_kind(played(folder)[1], kind)
+    assert not {"resyncs", "skipped_repeated", "trades_lost"} & normalizer.pipeline.counters.keys()
+
+
+@each_advanced
 @pytest.mark.parametrize("channel", ["l2_data", "market_trades", "heartbeats"])
 def test_a_missing_number_makes_every_book_suspect(folder: Path, channel: str, tmp_path: Path) -> None:
     """`sequence_num` counts all messages: nobody knows what the missing one was about."""
