@@ -2,7 +2,7 @@
 # # Candles, trades and live quotes with pandas
 #
 # Open this file as a notebook (VS Code, Jupytext), or run it: `python examples/notebook.py`. It needs a running hub
-# (`make demo`) and `pip install 'tickwire[client]'`.
+# (`make demo`), pandas and polars: `.venv` has them, elsewhere `pip install '.[client]'` in a checkout.
 
 # %%
 import os
