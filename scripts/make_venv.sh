@@ -18,6 +18,7 @@ find_python() {
 }
 
 python=$(find_python)
+echo "making .venv from requirements.lock; that takes a minute or two" >&2
 rm -rf .venv
 if "$python" -c 'import ensurepip' 2>/dev/null; then
     "$python" -m venv .venv
