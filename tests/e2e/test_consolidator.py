@@ -157,7 +157,7 @@ async def test_the_consolidator_is_killed_and_goes_on(tmp_path: Path, redis_url:
 
 @pytest.mark.parametrize("wiped", [False, True], ids=["data kept", "data lost"])
 async def test_redis_is_killed_and_comes_back(tmp_path: Path, wiped: bool) -> None:
-    async with EmbeddedRedis(tmp_path / "redis") as server, hub_on(server.url, tmp_path) as hub:
+    async with EmbeddedRedis(tmp_path / "redis", free_port()) as server, hub_on(server.url, tmp_path) as hub:
         consolidator = await hub.consolidator()
         await hub.venues(BOTH)
         epoch = await hub.epoch()

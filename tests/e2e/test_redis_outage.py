@@ -11,6 +11,7 @@ from hub.embedded import EmbeddedRedis
 from tests.e2e.recorded import log_of, newest, normalized
 from tests.e2e.stack import DEMO, EXCHANGE_INFO, Stack, until
 from tests.e2e.test_feed import followed, inner
+from tests.ports import free_port
 
 SESSION = DEMO / "cryptofeed_2021-04-04"
 SYMBOLS = ["BTC-USDT", "ETH-USDT", "DOT-USDT"]
@@ -20,7 +21,7 @@ OUTAGE_S = 5
 @pytest.fixture
 async def own_redis(tmp_path: Path) -> AsyncIterator[EmbeddedRedis]:
     """A server that a test may kill."""
-    async with EmbeddedRedis(tmp_path / "redis") as server:
+    async with EmbeddedRedis(tmp_path / "redis", free_port()) as server:
         async with Redis.from_url(server.url) as client:  # what a slow disk would lose is not what is tested
             await client.config_set("appendfsync", "always")
         yield server

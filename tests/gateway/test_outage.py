@@ -11,6 +11,7 @@ import pytest
 
 from hub.embedded import EmbeddedRedis
 from tests.gateway.kit import Feed, Gateway, book, gateway_on, messages, quote, status, subscribe, trade, until
+from tests.ports import free_port
 
 QUOTE = "quote:binance:BTC-USDT"
 TRADE = "trade:binance:BTC-USDT"
@@ -20,7 +21,7 @@ BOOK = "book:binance:BTC-USDT"
 @pytest.fixture
 async def server(tmp_path: Path) -> AsyncIterator[EmbeddedRedis]:
     """A Redis of this test's own, because it is killed."""
-    async with EmbeddedRedis(tmp_path) as server:
+    async with EmbeddedRedis(tmp_path, free_port()) as server:
         yield server
 
 

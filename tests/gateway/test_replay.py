@@ -32,6 +32,7 @@ from tests.gateway.kit import (
 )
 from tests.gateway.test_slow import stalled
 from tests.gateway.tokens import SECRET, bearer, mint, refused
+from tests.ports import free_port
 
 QUOTE = "quote:binance:BTC-USDT"
 TRADE = "trade:binance:BTC-USDT"
@@ -412,7 +413,7 @@ async def test_a_replayed_book_equals_the_publishers(feed: Feed, gateway: Gatewa
 
 @pytest.fixture
 async def server(tmp_path: Path) -> AsyncIterator[EmbeddedRedis]:
-    async with EmbeddedRedis(tmp_path) as server:
+    async with EmbeddedRedis(tmp_path, free_port()) as server:
         yield server
 
 

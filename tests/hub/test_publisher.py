@@ -36,6 +36,7 @@ from tests.hub.publishing import (
     trade,
     update,
 )
+from tests.ports import free_port
 
 TRADES, QUOTES, DEPTHS, BOOKS = (f"{kind}:venue:A-B" for kind in ("trade", "quote", "depth", "book"))
 STATUSES = "status:venue:A-B"
@@ -44,7 +45,7 @@ STATUSES = "status:venue:A-B"
 @pytest.fixture
 async def server(tmp_path: Path) -> AsyncIterator[EmbeddedRedis]:
     """A server of the test's own, to be killed."""
-    async with EmbeddedRedis(tmp_path / "redis") as own:
+    async with EmbeddedRedis(tmp_path / "redis", free_port()) as own:
         yield own
 
 

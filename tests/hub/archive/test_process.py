@@ -178,7 +178,7 @@ async def test_a_new_epoch_of_a_publisher_that_lost_nothing_is_no_gap(redis_url:
 
 async def test_it_goes_on_when_redis_was_away_and_without_the_module(tmp_path: Path) -> None:
     async with (
-        EmbeddedRedis(tmp_path / "redis", timeseries=False) as own,
+        EmbeddedRedis(tmp_path / "redis", free_port(), timeseries=False) as own,
         archiving(own.url, tmp_path / "a") as archive,
     ):
         async with rig(own.url) as it:
