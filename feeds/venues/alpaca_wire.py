@@ -7,6 +7,7 @@ import msgspec
 from msgspec import Meta, Raw, Struct
 
 from feeds.rfc3339 import parse_ns
+from feeds.units import PositivePrice
 from hub.intervals import NS_PER_S
 from hub.model import Price, Size
 
@@ -45,7 +46,7 @@ class Trade(Item, gc=False, tag="t"):
     """`{"T":"t","S":"AAPL","i":628,"x":"K","p":162.92,"s":3,"c":["@"],"z":"C","t":…}`; crypto has `tks` "B"|"S"."""
 
     S: str
-    p: Price
+    p: PositivePrice
     s: Size
     t: Raw
     i: Id | None = None
@@ -66,7 +67,7 @@ class Quote(Item, gc=False, tag="q", rename={"asize": "as"}):
 
 
 class BookLevel(Struct, gc=False):
-    p: Price
+    p: PositivePrice
     s: Size
 
 

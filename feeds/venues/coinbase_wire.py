@@ -5,6 +5,7 @@ from typing import Annotated, Literal, TypeAlias
 import msgspec
 from msgspec import Meta, Raw, Struct
 
+from feeds.units import PositiveLevel, PositivePrice
 from hub.model import Price, Size
 
 __all__ = [
@@ -69,7 +70,7 @@ class Update(Struct, gc=False):
     """`{"side":"bid","event_time":"…","price_level":"1.0","new_quantity":"2.0"}`: absolute, "0" removes."""
 
     side: Literal["bid", "offer"]
-    price_level: Price
+    price_level: PositivePrice
     new_quantity: Size
 
 
@@ -90,7 +91,7 @@ class TradeItem(Struct, gc=False):
 
     trade_id: TradeId | Id
     product_id: str
-    price: Price
+    price: PositivePrice
     size: Size
     time: str
     side: str | None = ""
@@ -166,8 +167,8 @@ class Snapshot(ExchangeFrame, gc=False, tag="snapshot"):
     """`{"type":"snapshot","product_id":"BTC-USD","bids":[["1.0","2.0"]],"asks":[]}`: the full book."""
 
     product_id: str
-    bids: list[tuple[Price, Size]]
-    asks: list[tuple[Price, Size]]
+    bids: list[PositiveLevel]
+    asks: list[PositiveLevel]
     time: str = ""
 
 
@@ -175,7 +176,7 @@ class L2Update(ExchangeFrame, gc=False, tag="l2update"):
     """`{"type":"l2update","product_id":…,"changes":[["buy","1.0","2.0"]],"time":"…"}`: absolute, 0 removes."""
 
     product_id: str
-    changes: list[tuple[Literal["buy", "sell"], Price, Size]]
+    changes: list[tuple[Literal["buy", "sell"], PositivePrice, Size]]
     time: str = ""
 
 
@@ -184,7 +185,7 @@ class Match(ExchangeFrame, gc=False, tag="match"):
 
     trade_id: Id
     product_id: str
-    price: Price
+    price: PositivePrice
     size: Size
     time: str
     side: str | None = ""

@@ -8,6 +8,7 @@ from typing import Annotated, TypeAlias
 import msgspec
 from msgspec import Meta, Raw, Struct
 
+from feeds.units import PositivePrice
 from hub.model import Price, Size
 
 __all__ = [
@@ -54,7 +55,7 @@ Decimals: TypeAlias = Annotated[int, Meta(ge=0, le=18)]
 class Level(Struct, gc=False):
     """`{"px":"105055.0","sz":"3.03622","n":5}`; n, the number of orders, is not used."""
 
-    px: Price
+    px: PositivePrice
     sz: Size
 
 
@@ -70,7 +71,7 @@ class Trade(Struct, gc=False):
     """`{"coin":"BTC","side":"B","px":"1.0","sz":"2.0","time":ms,"hash":"0x…","tid":1}`; side is the aggressor's."""
 
     coin: str
-    px: Price
+    px: PositivePrice
     sz: Size
     time: Millis
     tid: Id

@@ -15,6 +15,7 @@ import msgspec
 from msgspec import Raw, Struct
 
 from feeds.adapter import Acked, BookGap, BookUpdate, Event, Fetch, Peek, Refused, Skipped
+from feeds.units import PositivePrice
 from feeds.venues.kraken_rest import v2_name
 from feeds.venues.kraken_wire import UNREADABLE, TextLevel, read_levels
 from hub.instruments import Instrument
@@ -48,7 +49,7 @@ class _Book(Struct, gc=False):
 class _Trade(Struct, array_like=True, gc=False):
     """`["58721.20000","0.02798644","1617666461.465618","s","m",""]`: side and order type are the taker's."""
 
-    price: Price
+    price: PositivePrice
     volume: Size
     time: str
     side: Literal["b", "s"]

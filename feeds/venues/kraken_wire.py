@@ -8,6 +8,7 @@ import msgspec
 from msgspec import Meta, Raw, Struct
 
 from feeds.items import Items
+from feeds.units import PositivePrice
 from hub.model import Level, Price, Size
 
 __all__ = [
@@ -64,7 +65,7 @@ class TradeItem(Struct, gc=False):
     """`{"symbol":"BTC/USD","side":"buy","price":1.0,"qty":2.0,"trade_id":1,"timestamp":"…Z"}`; side: the taker's."""
 
     symbol: str
-    price: Price
+    price: PositivePrice
     qty: Size
     trade_id: Id
     timestamp: str
@@ -160,7 +161,7 @@ def read_levels(rows: Sequence[TextLevel], *, falling: bool) -> tuple[list[Level
     for row in rows:
         price_text, size_text = row.price, row.qty
         price, size = float(price_text), float(size_text)
-        if not (-1e30 < price < 1e30 and 0 <= size < 1e30):
+        if not (0 < price < 1e30 and 0 <= size < 1e30):
             raise ValueError(f"no level: {price_text[:40]} {size_text[:40]}")
         digits = price_text.replace(".", "").lstrip("0") + size_text.replace(".", "").lstrip("0")
         if not digits.isdecimal():

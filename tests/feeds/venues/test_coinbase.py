@@ -362,6 +362,16 @@ def test_trades_that_a_reconnect_missed_are_told_with_those_a_heartbeat_shows(tm
     assert [row["trade_id"] for row in of_kind(found, "trade")["BTC-USD"]] == ["1", "2", "10"]
 
 
+@pytest.mark.parametrize("price", ["0", "-1.5"])
+def test_a_price_is_above_zero(price: str) -> None:
+    adapter = Coinbase([BTC])
+    given_frames(adapter, frame("l2_data", 0, book("BTC-USD", "snapshot", ("bid", "1", "1"), ("offer", "2", "1"))))
+    lost = adapter.receive(frame("l2_data", 1, book("BTC-USD", "update", ("bid", price, "1"))), 2)
+    assert kinds(lost) == [BookGap, Skipped]
+    with pytest.raises(WireError):
+        adapter.receive(frame("market_trades", 2, {"type": "update", "trades": [trade(1, price=price)]}), 3)
+
+
 def test_an_exchange_ticker_from_before_is_not_told() -> None:
     times = ("2026-08-09T21:05:48.2Z", "2026-08-09T21:05:48.1Z", "2026-08-09T21:05:48.2Z")
     rows = [{"type": "ticker", "product_id": "BTC-USD", "price": "1", "time": time} for time in times]
