@@ -41,7 +41,10 @@ async def test_logs_of_a_feed_equal_normalize(tmp_path: Path, redis_url: str) ->
         for kind, symbol in last:
             log = await log_of(hub.redis, f"{kind}:binance:{symbol}")
             wanted = [m for m in expected if m["type"] == kind and m["symbol"] == symbol]
-            assert [substance(m) for m in log] == [substance(m) for m in wanted]
+            if kind == "trade" or substance(log[0]) == substance(wanted[0]):
+                assert [substance(m) for m in log] == [substance(m) for m in wanted]
+            else:  # on a busy machine its snapshot is asked for later than the recorded one was
+                assert inner(followed(log)) == inner(followed(wanted))
             if kind == "trade":
                 assert [m["ts_event"] for m in log] == [m["ts_event"] for m in wanted]
             epochs = {m["id"].split("-")[0] for m in log}
