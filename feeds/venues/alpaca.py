@@ -41,12 +41,13 @@ from feeds.adapter import (
 )
 from feeds.rfc3339 import parse_ns
 from feeds.units import number
+from feeds.venue_candles import venue_candle
 from feeds.venues import alpaca_wire as wire
 from feeds.venues.alpaca_wire import UNREADABLE
 from hub.errors import WireError
 from hub.instruments import Instrument, canonical_symbol
 from hub.intervals import NS_PER_S, interval_ns
-from hub.model import CANDLE_TYPES, Candle, Level, Quote, Side, Trade
+from hub.model import Candle, Level, Quote, Side, Trade
 from hub.sequence import TradeIds
 
 __all__ = ["Alpaca", "AlpacaSip", "time_text"]
@@ -414,11 +415,9 @@ class Alpaca(Adapter):
         ]
 
     def _candle(self, instrument: Instrument, interval: str, start: int, bar: wire.Bar, ts_recv: int) -> Candle:
-        return CANDLE_TYPES[interval](
-            venue=self.venue, symbol=instrument.symbol, id="", ts_event=None, ts_recv=ts_recv, ts_pub=0, start=start,
-            open=bar.o, high=bar.h, low=bar.l, close=bar.c, volume=bar.v, notional=None,
-            vwap=bar.vw if bar.v else None, trades=bar.n, buy_trades=None, sell_trades=None, buy_volume=None,
-            sell_volume=None, buy_notional=None, sell_notional=None, source="venue", revision=0,
+        return venue_candle(
+            instrument, interval, start, (bar.o, bar.h, bar.l, bar.c), ts_recv,
+            volume=bar.v, vwap=bar.vw if bar.v else None, trades=bar.n,
         )  # fmt: skip
 
 

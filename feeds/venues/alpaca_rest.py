@@ -22,12 +22,13 @@ from feeds.poller import Asked, Poller, again, batches
 from feeds.quota import Plan
 from feeds.rfc3339 import parse_ns
 from feeds.schedule import Job
+from feeds.venue_candles import venue_candle
 from feeds.venues.alpaca import Alpaca, time_text
 from feeds.venues.alpaca_wire import Bar
 from hub.errors import WireError
 from hub.instruments import Instrument, InstrumentTable
 from hub.intervals import INTERVALS, interval_ns
-from hub.model import CANDLE_TYPES, Candle, Price, Quote, Size, Ticker
+from hub.model import Candle, Price, Quote, Size, Ticker
 
 __all__ = ["AlpacaRest"]
 
@@ -230,9 +231,7 @@ class AlpacaRest(Poller):
         return events
 
     def _candle(self, row: Instrument, interval: str, start: int, bar: Bar, ts_recv: int) -> Candle:
-        return CANDLE_TYPES[interval](
-            venue=self.venue, symbol=row.symbol, id="", ts_event=None, ts_recv=ts_recv, ts_pub=0, start=start,
-            open=bar.o, high=bar.h, low=bar.l, close=bar.c, volume=bar.v, notional=None,
-            vwap=bar.vw if bar.v else None, trades=bar.n, buy_trades=None, sell_trades=None, buy_volume=None,
-            sell_volume=None, buy_notional=None, sell_notional=None, source="venue", revision=0,
+        return venue_candle(
+            row, interval, start, (bar.o, bar.h, bar.l, bar.c), ts_recv,
+            volume=bar.v, vwap=bar.vw if bar.v else None, trades=bar.n,
         )  # fmt: skip

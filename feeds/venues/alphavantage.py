@@ -30,10 +30,11 @@ from feeds.poller import Asked, Poller
 from feeds.quota import Plan, Quota
 from feeds.schedule import Job
 from feeds.units import number
+from feeds.venue_candles import venue_candle
 from hub.errors import WireError
 from hub.instruments import Instrument, InstrumentTable, canonical_asset, canonical_symbol
 from hub.intervals import INTERVALS, NS_PER_S, interval_ns
-from hub.model import CANDLE_TYPES, Candle, Quote, Ticker
+from hub.model import Candle, Quote, Ticker
 
 __all__ = ["AlphaVantage"]
 
@@ -233,13 +234,8 @@ class AlphaVantage(Poller):
         return candles
 
     def _candle(self, row: Instrument, interval: str, start: int, said: Fields, ts_recv: int) -> Candle:
-        return CANDLE_TYPES[interval](
-            venue=self.venue, symbol=row.symbol, id="", ts_event=None, ts_recv=ts_recv, ts_pub=0, start=start,
-            open=_needed(said["open"]), high=_needed(said["high"]), low=_needed(said["low"]),
-            close=_needed(said["close"]), volume=number(said.get("volume")), notional=None, vwap=None, trades=None,
-            buy_trades=None, sell_trades=None, buy_volume=None, sell_volume=None, buy_notional=None,
-            sell_notional=None, source="venue", revision=0,
-        )  # fmt: skip
+        prices = _needed(said["open"]), _needed(said["high"]), _needed(said["low"]), _needed(said["close"])
+        return venue_candle(row, interval, start, prices, ts_recv, volume=number(said.get("volume")))
 
 
 def _fetch(resource: str, row: Instrument | None, candles: str = "", **params: str) -> Fetch:

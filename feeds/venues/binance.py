@@ -33,6 +33,7 @@ from feeds.adapter import (
     Skipped,
     Subscription,
 )
+from feeds.venue_candles import venue_candle
 from feeds.venues.binance_wire import (
     UNREADABLE,
     Frame,
@@ -53,7 +54,7 @@ from feeds.venues.binance_wire import (
 from hub.errors import SequenceGap, WireError
 from hub.instruments import Instrument, canonical_symbol
 from hub.intervals import NS_PER_MS, interval_ns
-from hub.model import CANDLE_TYPES, Candle, Level, Quote, Side, Ticker, Trade
+from hub.model import Candle, Level, Quote, Side, Ticker, Trade
 from hub.sequence import SnapshotSync
 
 __all__ = ["Binance"]
@@ -434,28 +435,9 @@ class Binance(Adapter):
 
     def _candle(self, instrument: Instrument, interval: str, row: Kline, ts_recv: int) -> Candle:
         volume, notional, bought, bought_notional = (Decimal(repr(row[at])) for at in (5, 7, 9, 10))
-        return CANDLE_TYPES[interval](
-            venue=self.venue,
-            symbol=instrument.symbol,
-            id="",
-            ts_event=row[6] * NS_PER_MS,
-            ts_recv=ts_recv,
-            ts_pub=0,
-            start=row[0] * NS_PER_MS,
-            open=row[1],
-            high=row[2],
-            low=row[3],
-            close=row[4],
-            volume=float(volume),
-            notional=float(notional),
-            vwap=float(notional / volume) if volume else None,
-            trades=row[8],
-            buy_trades=None,
-            sell_trades=None,
-            buy_volume=float(bought),
-            sell_volume=float(volume - bought),
-            buy_notional=float(bought_notional),
-            sell_notional=float(notional - bought_notional),
-            source="venue",
-            revision=0,
-        )
+        return venue_candle(
+            instrument, interval, row[0] * NS_PER_MS, row[1:5], ts_recv, ts_event=row[6] * NS_PER_MS,
+            volume=float(volume), notional=float(notional), vwap=float(notional / volume) if volume else None,
+            trades=row[8], buy_volume=float(bought), sell_volume=float(volume - bought),
+            buy_notional=float(bought_notional), sell_notional=float(notional - bought_notional),
+        )  # fmt: skip

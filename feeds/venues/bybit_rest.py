@@ -8,10 +8,11 @@ from msgspec import Raw
 
 from feeds.adapter import Fetch
 from feeds.units import number, size_of
+from feeds.venue_candles import average_price, venue_candle
 from feeds.venues.bybit_wire import KlineRow, Listed, decode_body, decode_klines, decode_listing
 from hub.instruments import Instrument, InstrumentKind, canonical_symbol
 from hub.intervals import NS_PER_MS, interval_ns
-from hub.model import CANDLE_TYPES, Candle
+from hub.model import Candle
 
 __all__ = ["INTERVAL_OF", "WORDS", "candle", "candles_fetch", "next_page", "read_candles", "read_instruments"]
 
@@ -124,28 +125,8 @@ def candle(instrument: Instrument, interval: str, row: KlineRow, ts_recv: int) -
     volume = size_of(row.volume, Decimal(1))
     notional = number(row.turnover) if instrument.size_unit == "base" else None
     start = row.start * NS_PER_MS
-    return CANDLE_TYPES[interval](
-        venue=VENUE,
-        symbol=instrument.symbol,
-        id="",
-        ts_event=start + interval_ns(interval) - NS_PER_MS,
-        ts_recv=ts_recv,
-        ts_pub=0,
-        start=start,
-        open=row.open,
-        high=row.high,
-        low=row.low,
-        close=row.close,
-        volume=volume,
-        notional=notional,
-        vwap=notional / volume if notional is not None and volume else None,
-        trades=None,
-        buy_trades=None,
-        sell_trades=None,
-        buy_volume=None,
-        sell_volume=None,
-        buy_notional=None,
-        sell_notional=None,
-        source="venue",
-        revision=0,
-    )
+    return venue_candle(
+        instrument, interval, start, (row.open, row.high, row.low, row.close), ts_recv,
+        ts_event=start + interval_ns(interval) - NS_PER_MS, volume=volume, notional=notional,
+        vwap=average_price(notional, volume),
+    )  # fmt: skip

@@ -25,6 +25,7 @@ from msgspec.structs import replace
 from feeds.adapter import Adapter, Event, Fetch, Limits, Peek, Refused, Skipped, Subscription
 from feeds.rfc3339 import parse_ns
 from feeds.units import number
+from feeds.venue_candles import venue_candle
 from feeds.venues.coinbase_advanced import AdvancedReader
 from feeds.venues.coinbase_exchange import ExchangeReader
 from feeds.venues.coinbase_products import Events, Products, product_of
@@ -43,7 +44,6 @@ from feeds.venues.coinbase_wire import (
 from hub.errors import WireError
 from hub.instruments import Instrument, InstrumentKind, canonical_symbol
 from hub.intervals import NS_PER_S, interval_ns
-from hub.model import CANDLE_TYPES
 from hub.model import Candle as CanonicalCandle
 
 __all__ = ["Coinbase", "CoinbaseExchange"]
@@ -314,31 +314,10 @@ class Coinbase(Adapter):
         ]
 
     def _candle(self, instrument: Instrument, interval: str, row: Candle, ts_recv: int) -> CanonicalCandle:
-        return CANDLE_TYPES[interval](
-            venue=self.venue,
-            symbol=instrument.symbol,
-            id="",
-            ts_event=None,
-            ts_recv=ts_recv,
-            ts_pub=0,
-            start=row.start * NS_PER_S,
-            open=row.open,
-            high=row.high,
-            low=row.low,
-            close=row.close,
+        return venue_candle(
+            instrument, interval, row.start * NS_PER_S, (row.open, row.high, row.low, row.close), ts_recv,
             volume=float(Decimal(repr(row.volume)) * Decimal(repr(instrument.contract_size))),
-            notional=None,
-            vwap=None,
-            trades=None,
-            buy_trades=None,
-            sell_trades=None,
-            buy_volume=None,
-            sell_volume=None,
-            buy_notional=None,
-            sell_notional=None,
-            source="venue",
-            revision=0,
-        )
+        )  # fmt: skip
 
 
 class CoinbaseExchange(Coinbase):

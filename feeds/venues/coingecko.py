@@ -14,7 +14,7 @@ Quirks:
 - Answers are cached for 30 to 120 s: asking more often brings the same again.
 """
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from functools import partial
 from typing import Any, ClassVar, Final
 from urllib.parse import parse_qsl, urlsplit
@@ -27,10 +27,11 @@ from feeds.poller import Asked, Poller, batches
 from feeds.quota import Plan, Quota
 from feeds.rfc3339 import parse_ns
 from feeds.schedule import Job
+from feeds.venue_candles import venue_candle
 from hub.errors import WireError
 from hub.instruments import Instrument, InstrumentTable, canonical_asset, canonical_symbol
 from hub.intervals import NS_PER_MS, NS_PER_S, interval_ns
-from hub.model import CANDLE_TYPES, Candle, Price, Size, Ticker
+from hub.model import Price, Size, Ticker
 
 __all__ = ["CoinGecko", "CoinGeckoPrices", "CoinGeckoTickers"]
 
@@ -289,16 +290,10 @@ class CoinGecko(Poller):
         (row,) = fetch.instruments
         length = interval_ns(fetch.interval)
         closed = [candle for candle in _ohlc(body) if candle[0] * NS_PER_MS <= ts_recv]
-        return [self._candle(row, fetch.interval, c[0] * NS_PER_MS - length, c[1:], ts_recv) for c in sorted(closed)]
-
-    def _candle(self, row: Instrument, interval: str, start: int, prices: Iterable[float], ts_recv: int) -> Candle:
-        opened, high, low, close = prices
-        return CANDLE_TYPES[interval](
-            venue=self.venue, symbol=row.symbol, id="", ts_event=None, ts_recv=ts_recv, ts_pub=0, start=start,
-            open=opened, high=high, low=low, close=close, volume=None, notional=None, vwap=None, trades=None,
-            buy_trades=None, sell_trades=None, buy_volume=None, sell_volume=None, buy_notional=None,
-            sell_notional=None, source="venue", revision=0,
-        )  # fmt: skip
+        return [
+            venue_candle(row, fetch.interval, end * NS_PER_MS - length, prices, ts_recv)
+            for end, prices in sorted((candle[0], candle[1:]) for candle in closed)
+        ]
 
 
 class CoinGeckoPrices(CoinGecko):

@@ -1,15 +1,15 @@
 """Deribit's REST bodies: the list of instruments and candles. Rules of the stream are in feeds/venues/deribit.py."""
 
 import re
-from decimal import Decimal
 from typing import Final
 
 from feeds.adapter import Fetch
+from feeds.venue_candles import average_price, venue_candle
 from feeds.venues.deribit_wire import UNREADABLE, Listed, decode_chart, decode_listed, decode_result
 from hub.errors import WireError
 from hub.instruments import Instrument, InstrumentKind, canonical_symbol
 from hub.intervals import NS_PER_MS, interval_ns
-from hub.model import CANDLE_TYPES, Candle
+from hub.model import Candle
 
 __all__ = ["RESOLUTIONS", "candles_of", "instruments_of"]
 
@@ -110,40 +110,20 @@ def candles_of(venue: str, fetch: Fetch, body: bytes, ts_recv: int) -> list[Cand
         raise WireError(venue, f"{fetch.resource}: {error}") from error
     last = ts_recv - interval_ns(fetch.interval)
     ended = [row for row in rows if row[5] and row[0] * NS_PER_MS <= last]
-    return [_candle(venue, fetch.instrument, fetch.interval, row, ts_recv) for row in ended]
+    return [_candle(fetch.instrument, fetch.interval, row, ts_recv) for row in ended]
 
 
 def _candle(
-    venue: str,
     instrument: Instrument,
     interval: str,
     row: tuple[int, float, float, float, float, float, float],
     ts_recv: int,
 ) -> Candle:
-    start, open_, high, low, close, volume, cost = row
-    return CANDLE_TYPES[interval](
-        venue=venue,
-        symbol=instrument.symbol,
-        id="",
-        ts_event=start * NS_PER_MS + interval_ns(interval),
-        ts_recv=ts_recv,
-        ts_pub=0,
-        start=start * NS_PER_MS,
-        open=open_,
-        high=high,
-        low=low,
-        close=close,
+    start_ms, opened, high, low, close, volume, cost = row
+    begin = start_ms * NS_PER_MS
+    return venue_candle(
+        instrument, interval, begin, (opened, high, low, close), ts_recv, ts_event=begin + interval_ns(interval),
         # The venue counts volume in the base and cost in the quote currency; sizes of inverse contracts are the latter.
         volume=cost if instrument.size_unit == "quote" else volume,
-        notional=cost,
-        vwap=float(Decimal(repr(cost)) / Decimal(repr(volume))),
-        trades=None,
-        buy_trades=None,
-        sell_trades=None,
-        buy_volume=None,
-        sell_volume=None,
-        buy_notional=None,
-        sell_notional=None,
-        source="venue",
-        revision=0,
-    )
+        notional=cost, vwap=average_price(cost, volume),
+    )  # fmt: skip

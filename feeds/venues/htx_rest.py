@@ -13,11 +13,12 @@ import msgspec
 from msgspec import Meta, Raw, Struct
 
 from feeds.adapter import Fetch
+from feeds.venue_candles import average_price, venue_candle
 from feeds.venues.htx_instruments import CONTRACTS_API, CONTRACTS_URL, Division, division_of
 from feeds.venues.htx_wire import Millis
 from hub.instruments import Instrument
 from hub.intervals import NS_PER_MS, NS_PER_S, interval_ns
-from hub.model import CANDLE_TYPES, Candle, Price, Size
+from hub.model import Candle, Price, Size
 
 __all__ = [
     "CANDLES_MAX",
@@ -116,41 +117,21 @@ def read_candles(venue: str, fetch: Fetch, body: bytes, ts_recv: int) -> list[Ca
         raise ValueError(answer.err_msg or answer.status)
     newest = ts_recv - interval_ns(fetch.interval)  # what begins later is still open
     rows = [row for row in reversed(answer.data) if fetch.start <= row.id * NS_PER_S <= newest]
-    return [_candle(venue, fetch, row, ts_recv) for row in rows]
+    return [_candle(fetch, row, ts_recv) for row in rows]
 
 
-def _candle(venue: str, fetch: Fetch, row: _Candle, ts_recv: int) -> Candle:
+def _candle(fetch: Fetch, row: _Candle, ts_recv: int) -> Candle:
     assert fetch.instrument is not None
     instrument, start = fetch.instrument, row.id * NS_PER_S
     volume: float = row.amount
     notional = row.trade_turnover if instrument.kind != "spot" else row.vol
     if instrument.size_unit == "quote":
         volume, notional = float(Decimal(repr(row.vol)) * Decimal(repr(instrument.contract_size))), None
-    return CANDLE_TYPES[fetch.interval](
-        venue=venue,
-        symbol=instrument.symbol,
-        id="",
-        ts_event=start + interval_ns(fetch.interval),
-        ts_recv=ts_recv,
-        ts_pub=0,
-        start=start,
-        open=row.open,
-        high=row.high,
-        low=row.low,
-        close=row.close,
-        volume=volume,
-        notional=notional,
-        vwap=float(Decimal(repr(notional)) / Decimal(repr(volume))) if notional is not None and volume else None,
-        trades=row.count,
-        buy_trades=None,
-        sell_trades=None,
-        buy_volume=None,
-        sell_volume=None,
-        buy_notional=None,
-        sell_notional=None,
-        source="venue",
-        revision=0,
-    )
+    return venue_candle(
+        instrument, fetch.interval, start, (row.open, row.high, row.low, row.close), ts_recv,
+        ts_event=start + interval_ns(fetch.interval), volume=volume, notional=notional,
+        vwap=average_price(notional, volume), trades=row.count,
+    )  # fmt: skip
 
 
 # derivatives

@@ -1,6 +1,7 @@
 """Answers of Hyperliquid's `/info`: instruments and candles. Rules are in feeds/venues/hyperliquid.py."""
 
 from feeds.adapter import Fetch
+from feeds.venue_candles import venue_candle
 from feeds.venues.hyperliquid_wire import (
     UNREADABLE,
     CandleRow,
@@ -17,7 +18,7 @@ from feeds.venues.hyperliquid_wire import (
 from hub.errors import WireError
 from hub.instruments import Instrument, canonical_symbol
 from hub.intervals import NS_PER_MS, interval_ns
-from hub.model import CANDLE_TYPES, Candle
+from hub.model import Candle
 
 __all__ = ["candles_of", "instruments_of"]
 
@@ -83,34 +84,13 @@ def candles_of(venue: str, fetch: Fetch, body: bytes, ts_recv: int) -> list[Cand
         rows = decode_candles(body)
     except UNREADABLE as error:
         raise WireError(venue, f"{fetch.resource}: {error}") from error
-    length, symbol = interval_ns(fetch.interval), fetch.instrument.symbol
+    length = interval_ns(fetch.interval)
     closed = (row for row in rows if row.t * NS_PER_MS + length <= ts_recv)
-    return [_candle(venue, symbol, fetch.interval, row, ts_recv) for row in closed]
+    return [_candle(fetch.instrument, fetch.interval, row, ts_recv) for row in closed]
 
 
-def _candle(venue: str, symbol: str, interval: str, row: CandleRow, ts_recv: int) -> Candle:
-    return CANDLE_TYPES[interval](
-        venue=venue,
-        symbol=symbol,
-        id="",
-        ts_event=row.T * NS_PER_MS,
-        ts_recv=ts_recv,
-        ts_pub=0,
-        start=row.t * NS_PER_MS,
-        open=row.o,
-        high=row.h,
-        low=row.l,
-        close=row.c,
-        volume=row.v,
-        notional=None,
-        vwap=None,
-        trades=row.n,
-        buy_trades=None,
-        sell_trades=None,
-        buy_volume=None,
-        sell_volume=None,
-        buy_notional=None,
-        sell_notional=None,
-        source="venue",
-        revision=0,
-    )
+def _candle(instrument: Instrument, interval: str, row: CandleRow, ts_recv: int) -> Candle:
+    return venue_candle(
+        instrument, interval, row.t * NS_PER_MS, (row.o, row.h, row.l, row.c), ts_recv,
+        ts_event=row.T * NS_PER_MS, volume=row.v, trades=row.n,
+    )  # fmt: skip

@@ -13,9 +13,10 @@ import msgspec
 from msgspec import Meta, Raw, Struct
 
 from feeds.adapter import Fetch
+from feeds.venue_candles import venue_candle
 from hub.instruments import Instrument, canonical_symbol
 from hub.intervals import NS_PER_S, interval_ns
-from hub.model import CANDLE_TYPES, Candle, Price, Size
+from hub.model import Candle, Price, Size
 
 __all__ = ["CANDLES_MAX", "MINUTES", "ohlc_fetch", "read_instruments", "read_ohlc", "v2_name"]
 
@@ -161,34 +162,14 @@ def read_ohlc(venue: str, fetch: Fetch, body: bytes, ts_recv: int) -> list[Candl
     rows = [row for name, data in answer.result.items() if name != "last" for row in _decode_rows(data)]
     # The last row is the candle that is still open.
     newest = ts_recv - interval_ns(fetch.interval)
-    return [_candle(venue, fetch, row, ts_recv) for row in rows if fetch.start <= row.time * NS_PER_S <= newest]
+    return [_candle(fetch, row, ts_recv) for row in rows if fetch.start <= row.time * NS_PER_S <= newest]
 
 
-def _candle(venue: str, fetch: Fetch, row: _OhlcRow, ts_recv: int) -> Candle:
+def _candle(fetch: Fetch, row: _OhlcRow, ts_recv: int) -> Candle:
     assert fetch.instrument is not None
     start = row.time * NS_PER_S
-    return CANDLE_TYPES[fetch.interval](
-        venue=venue,
-        symbol=fetch.instrument.symbol,
-        id="",
-        ts_event=start + interval_ns(fetch.interval),
-        ts_recv=ts_recv,
-        ts_pub=0,
-        start=start,
-        open=row.open,
-        high=row.high,
-        low=row.low,
-        close=row.close,
-        volume=row.volume,
-        notional=None,
-        vwap=row.vwap if row.volume else None,
+    return venue_candle(
+        fetch.instrument, fetch.interval, start, (row.open, row.high, row.low, row.close), ts_recv,
+        ts_event=start + interval_ns(fetch.interval), volume=row.volume, vwap=row.vwap if row.volume else None,
         trades=row.count,
-        buy_trades=None,
-        sell_trades=None,
-        buy_volume=None,
-        sell_volume=None,
-        buy_notional=None,
-        sell_notional=None,
-        source="venue",
-        revision=0,
-    )
+    )  # fmt: skip

@@ -6,10 +6,11 @@ from typing import Any
 
 from feeds.adapter import Fetch
 from feeds.units import number, product, size_of
+from feeds.venue_candles import average_price, venue_candle
 from feeds.venues.okx_wire import CandleRow, Listed, decode_candles, decode_instruments
 from hub.instruments import Instrument, canonical_symbol
 from hub.intervals import NS_PER_MS, interval_ns
-from hub.model import CANDLE_TYPES, Candle
+from hub.model import Candle
 
 __all__ = [
     "BARS",
@@ -133,28 +134,8 @@ def _candle(instrument: Instrument, interval: str, row: CandleRow, ts_recv: int)
     turnover = row.volCcyQuote or (row.volCcy if instrument.kind == "spot" and instrument.base else "")
     notional = number(turnover) if instrument.size_unit == "base" else None
     start = row.ts * NS_PER_MS
-    return CANDLE_TYPES[interval](
-        venue=VENUE,
-        symbol=instrument.symbol,
-        id="",
-        ts_event=start + interval_ns(interval) - NS_PER_MS,
-        ts_recv=ts_recv,
-        ts_pub=0,
-        start=start,
-        open=row.open,
-        high=row.high,
-        low=row.low,
-        close=row.close,
-        volume=volume,
-        notional=notional,
-        vwap=notional / volume if notional is not None and volume else None,
-        trades=None,
-        buy_trades=None,
-        sell_trades=None,
-        buy_volume=None,
-        sell_volume=None,
-        buy_notional=None,
-        sell_notional=None,
-        source="venue",
-        revision=0,
-    )
+    return venue_candle(
+        instrument, interval, start, (row.open, row.high, row.low, row.close), ts_recv,
+        ts_event=start + interval_ns(interval) - NS_PER_MS, volume=volume, notional=notional,
+        vwap=average_price(notional, volume),
+    )  # fmt: skip
