@@ -113,9 +113,13 @@ class ChannelFiles:
 def write_table(tables: Iterable[pa.Table], schema: pa.Schema, path: Path, notes: dict[str, str]) -> None:
     """Write a Parquet file whole or not at all, each table a row group; `notes` go into its metadata."""
     unfinished = path.with_name(f".{path.name}.tmp")
-    with pq.ParquetWriter(unfinished, schema.with_metadata(notes), **OPTIONS) as writer:
-        for table in tables:
-            writer.write_table(table.replace_schema_metadata(notes), row_group_size=ROW_GROUP)
+    try:
+        with pq.ParquetWriter(unfinished, schema.with_metadata(notes), **OPTIONS) as writer:
+            for table in tables:
+                writer.write_table(table.replace_schema_metadata(notes), row_group_size=ROW_GROUP)
+    except BaseException:  # also of `tables`, which may just end early
+        unfinished.unlink(missing_ok=True)
+        raise
     _install(unfinished, path)
 
 

@@ -335,7 +335,7 @@ def test_newest_values_go_back_to_the_old_connection_as_well() -> None:
 
 def test_a_hole_in_numbers_is_told_once_by_two_connections() -> None:
     made, heard, old, new = two()
-    made.feed(old, [trade(1)])
+    made.feed(old, [trade(6)])
     lost = TradesLost("A-B", 7, 8, 2 * S, 2 * S)
     made.feed(new, [lost])
     made.feed(old, [lost])

@@ -228,7 +228,7 @@ def test_more_events_than_one_replay_holds_are_a_gap() -> None:
 def test_state_kinds_have_no_log() -> None:
     assert joined("quote", "7-3", payload("quote", 5)).payloads == [payload("quote", 5)]
     assert joined("quote", "7-5", payload("quote", 5)).payloads == []
-    assert joined("quote", "7-9", payload("quote", 5)) == Joined(upto=(7, 5))
+    assert joined("quote", "7-9", payload("quote", 5)) == Joined(upto=(7, 5), newest=payload("quote", 5))
 
 
 def test_books_are_a_snapshot_and_the_logs_tail() -> None:

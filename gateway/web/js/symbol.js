@@ -235,7 +235,7 @@ export function showSymbol(root, symbol, query, go) {
   };
   const stops = [
     market.watch(known),
-    ticks.onTicks((name) => name === symbol && [headline, quotes, candles, ladder, depthChart].forEach(redraw)),
+    ticks.onTicks((name) => name === symbol && [headline, quotes, measures, candles, ladder, depthChart].forEach(redraw)),
     link.want([`quote:all:${symbol}`, `quote:*:${symbol}`, `ticker:*:${symbol}`, `status:*:${symbol}`]),
     every(500, () => redraw(headline)),
     ...[candles, flow, depthChart, ladder, trades, depths].map((part) => () => part.stop()),

@@ -242,6 +242,7 @@ def test_a_merge_ends_when_it_is_asked_to(tmp_path: Path) -> None:
     ending = threading.Event()
     ending.set()
     assert compact(folder, "trade", over=True, ending=ending) == 0
+    assert not list(folder.glob(".*")), "nothing half written stays"
     clean(folder)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
     assert compact(folder, "trade", over=True, ending=threading.Event()) == 5
