@@ -305,8 +305,9 @@ class Binance(Adapter):
         if m.u <= self._quoted.get(instrument.symbol, -1):
             return [Skipped("repeated quote")]
         self._quoted[instrument.symbol] = m.u
-        bid, ask = (m.b, m.B) if m.b else (None, None), (m.a, m.A) if m.a else (None, None)
-        return [Quote(self.venue, instrument.symbol, "", None, ts_recv, 0, *bid, *ask)]
+        bid, ask = m.b or None, m.a or None  # 0 stands for an empty side
+        bid_size, ask_size = m.B if bid else None, m.A if ask else None
+        return [Quote(self.venue, instrument.symbol, "", None, ts_recv, 0, bid, bid_size, ask, ask_size)]
 
     def _ticker(self, data: Any, instrument: Instrument, ts_recv: int) -> list[Event | Fetch]:
         m = decode_ticker(data)
