@@ -23,8 +23,7 @@ demo: $(VENV)
 	@exec .venv/bin/tickwire up --demo
 
 test: $(VENV)
-	.venv/bin/python -m coverage erase
-	.venv/bin/python -m pytest -n logical --dist worksteal --cov --cov-report=term
+	@scripts/run_tests.sh
 
 lint: $(VENV)
 	.venv/bin/ruff check .

@@ -236,7 +236,7 @@ def test_the_workflow_runs_the_one_check() -> None:
     workflow = yaml.safe_load(read(".github/workflows/ci.yml"))
     steps = [step.get("run") for job in workflow["jobs"].values() for step in job["steps"]]
     assert ".ci/run" in steps
-    for script in (".ci/run", "scripts/make_venv.sh"):
+    for script in (".ci/run", "scripts/make_venv.sh", "scripts/run_tests.sh"):
         assert (ROOT / script).stat().st_mode & 0o111
         shell = read(script).partition("\n")[0].split()[-1].rpartition("/")[2]
         subprocess.run([shell, "-n", str(ROOT / script)], check=True)
