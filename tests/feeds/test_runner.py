@@ -99,7 +99,7 @@ async def test_connections_are_replaced_before_the_end_of_their_lifetime(
 ) -> None:
     """Snapshots over the socket and over REST, one endpoint and two."""
     path = DATA / venue / session
-    async with Running(limited(adapter_of(venue), lifetime_s=2.5), path, [], speed=speed, cut_after_s=7) as hub:
+    async with Running(limited(adapter_of(venue), lifetime_s=2.5), path, [], speed=speed, cut_after_s=9) as hub:
         await hub.finished()
         assert hub.rotations >= 1
         assert hub.runner.reconnects == 0
