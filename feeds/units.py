@@ -4,19 +4,21 @@ Floats are never multiplied: a product is exact in decimals and rounded once, so
 """
 
 from decimal import Decimal
-from typing import Annotated, TypeAlias
+from typing import Annotated, Final, TypeAlias
 
 import msgspec
 from msgspec import Meta
 
-from hub.model import Price, Size
+from hub.model import Price, Side, Size
 
-__all__ = ["PositiveLevel", "PositivePrice", "SizesOf", "number", "product", "size_of"]
+__all__ = ["SIDES", "PositiveLevel", "PositivePrice", "SizesOf", "number", "product", "size_of"]
 
 PositivePrice: TypeAlias = Annotated[float, Meta(gt=0, lt=1e30)]
 """A price where the venue trades nothing below zero."""
 PositiveLevel: TypeAlias = tuple[PositivePrice, Size]
 """(price, size)"""
+#: A venue's word for the aggressor, where it is ours; one that is none of these says nothing.
+SIDES: Final[dict[str, Side]] = {"buy": "buy", "sell": "sell"}
 
 
 def number(text: str | None) -> float | None:

@@ -32,7 +32,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._size = 0
         self._too_large = False
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         super().connection_made(transport)
         self._expect()
 

@@ -48,7 +48,7 @@ class SingleClient(Redis):
     """A client of one server."""
 
     async def execute_command(self, *args: Any, **options: Any) -> Any:
-        return await uncancelled(super().execute_command(*args, **options))  # type: ignore[no-untyped-call]
+        return await uncancelled(super().execute_command(*args, **options))  # type: ignore[no-untyped-call]  # as redis-py has it
 
     def pipeline(self, transaction: bool = True, shard_hint: str | None = None) -> Pipeline:
         return _SinglePipeline(self.connection_pool, self.response_callbacks, transaction, shard_hint)
@@ -59,10 +59,10 @@ class _SinglePipeline(Pipeline):
         return await uncancelled(super().execute(raise_on_error))
 
     async def immediate_execute_command(self, *args: Any, **options: Any) -> Any:
-        return await uncancelled(super().immediate_execute_command(*args, **options))  # type: ignore[no-untyped-call]
+        return await uncancelled(super().immediate_execute_command(*args, **options))  # type: ignore[no-untyped-call]  # as redis-py has it
 
     async def reset(self) -> None:  # type: ignore[override]  # RESET, the command, is no part of pipelines
-        await uncancelled(super().reset())  # type: ignore[no-untyped-call]
+        await uncancelled(super().reset())  # type: ignore[no-untyped-call]  # as redis-py has it
 
 
 class MasterClient(SingleClient):

@@ -33,6 +33,7 @@ from feeds.adapter import (
     TradesLost,
 )
 from feeds.items import Items
+from feeds.units import SIDES
 from feeds.venues.deribit_book import Books
 from feeds.venues.deribit_rest import RESOLUTIONS, candles_of, instruments_of
 from feeds.venues.deribit_wire import (
@@ -55,7 +56,7 @@ from feeds.venues.deribit_wire import Trade as WireTrade
 from hub.errors import WireError
 from hub.instruments import Instrument
 from hub.intervals import NS_PER_MS, interval_ns
-from hub.model import Mark, Quote, Side, Ticker, Trade
+from hub.model import Mark, Quote, Ticker, Trade
 
 __all__ = ["Deribit"]
 
@@ -63,7 +64,6 @@ __all__ = ["Deribit"]
 _HEAD: Final = b'{"jsonrpc":"2.0","method":"subscription","params":{"channel":"'
 _HEARTBEAT_S: Final = 30
 _KINDS: Final = {"trades": "trade", "book": "book", "quote": "quote", "ticker": "ticker"}
-_SIDES: Final[dict[str, Side]] = {"buy": "buy", "sell": "sell"}
 _trade_items = Items(WireTrade)
 
 _Handler = Callable[[bytes, str, int], list[Event | Fetch]]
@@ -274,7 +274,7 @@ class Deribit(Adapter):
         events.append(
             Trade(
                 self.venue, instrument.symbol, "", ts_event, ts_recv, 0,
-                row.price, row.amount, _SIDES.get(row.direction or ""), row.trade_id,
+                row.price, row.amount, SIDES.get(row.direction or ""), row.trade_id,
             )
         )  # fmt: skip
 

@@ -37,6 +37,7 @@ from feeds.adapter import (
 )
 from feeds.items import Items
 from feeds.rfc3339 import parse_ns
+from feeds.units import SIDES
 from feeds.venues.kraken_rest import CANDLES_MAX, MINUTES, ohlc_fetch, read_instruments, read_ohlc, v2_name
 from feeds.venues.kraken_v1 import KrakenV1, peek_v1
 from feeds.venues.kraken_wire import (
@@ -63,7 +64,7 @@ from feeds.venues.kraken_wire import (
 from hub.book import OrderBook
 from hub.errors import WireError
 from hub.instruments import Instrument
-from hub.model import Quote, Side, Ticker, Trade
+from hub.model import Quote, Ticker, Trade
 
 __all__ = ["Kraken"]
 
@@ -78,8 +79,6 @@ _KINDS = {"trade": ("trade",), "ticker": ("quote", "ticker"), "book": ("book",)}
 
 #: What the hub does not use: it has better, or no use for it. A frame of these costs a counter.
 _UNUSED = {"ohlc": "venue candle", "instrument": "instruments", "level3": "orders"}
-
-_SIDES: dict[str, Side] = {"buy": "buy", "sell": "sell"}
 
 #: How a frame of books names its channel and its symbols, where no more than that can be read of it.
 _IS_BOOK = re.compile(rb'"channel"\s*:\s*"book"')
@@ -347,7 +346,7 @@ class Kraken(Adapter):
         return [
             Trade(
                 self.venue, instrument.symbol, "", _time(item.timestamp), ts_recv, 0,
-                item.price, item.qty, _SIDES.get(item.side or ""), str(item.trade_id),
+                item.price, item.qty, SIDES.get(item.side or ""), str(item.trade_id),
             )
         ]  # fmt: skip
 

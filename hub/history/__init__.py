@@ -45,7 +45,7 @@ async def has_timeseries(client: Redis) -> bool:
     """Tell whether the server has the TimeSeries module, loaded or built in."""
     # Asked by using it: redis-py cannot read the answer of COMMAND INFO where the command does not exist.
     try:
-        await client.execute_command("TS.GET", "tickwire:no-series")  # type: ignore[no-untyped-call]
+        await client.execute_command("TS.GET", "tickwire:no-series")  # type: ignore[no-untyped-call]  # as redis-py has it
     except ResponseError as error:
         return "unknown command" not in str(error).lower()
     return True
